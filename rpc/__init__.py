@@ -1,0 +1,1 @@
+"""What keeps and answers: builds entries from records, stores them, and serves them over WebSocket."""

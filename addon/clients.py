@@ -1,0 +1,147 @@
+"""Client connections: their addresses, TLS and HTTP/2 connections and processes, told to the child when they change."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from addon.ids import new_id
+from addon.saved import SavedClient, SavedTls
+from rpc import records
+
+if TYPE_CHECKING:
+    from mitmproxy import connection, tls
+
+    from addon.link import Link
+    from addon.servers import Server
+    from addon.transactions import Transaction
+
+CLIENT_HELLO = b"\x01"
+"""The handshake type of a ClientHello (RFC 8446 section 4)."""
+
+
+def handshake_message(client_hello: bytes) -> bytes:
+    """Return the body of a ClientHello with the handshake header that mitmproxy leaves out."""
+    return CLIENT_HELLO + len(client_hello).to_bytes(3) + client_hello
+
+
+class Client:
+    """One client connection.
+
+    `saved` is what its entries save: one object shared by them, so that a late answer about the process reaches each.
+    """
+
+    def __init__(self, key: int, conn: connection.Client, saved: SavedClient, *, find_process: bool) -> None:
+        self.key = key
+        self.saved = saved
+        self.open: dict[str, Transaction] = {}
+        self.servers: dict[str, Server] = {}
+        self._conn = conn
+        self._find_process = find_process
+        self._is_told = False
+        self._earlier: list[SavedClient] = []
+
+    def tell(self, link: Link) -> None:
+        """Tell the child what it does not know yet."""
+        if not self._is_told:
+            self._is_told = True
+            link.send(self._record())
+
+    def begin_tls(self, client_hello: bytes) -> None:
+        """Take in the ClientHello of a new TLS connection, which may run inside an earlier one."""
+        tls = _new_tls(self._conn, client_hello)
+        self._change(SavedClient(tls=tls, http2=None))
+
+    def finish_tls(self) -> None:
+        """Take in what was negotiated."""
+        if (tls := self.saved["tls"]) is not None:
+            tls["version"], tls["cipher"] = self._conn.tls_version, self._conn.cipher
+            self._is_told = False
+
+    def begin_http2(self) -> None:
+        """Take in that an HTTP/2 connection begins."""
+        self._change(SavedClient(tls=self.saved["tls"], http2=new_id()))
+
+    def set_process(self, process: records.Process | None) -> None:
+        """Take in the answer about the client's process."""
+        for saved in (*self._earlier, self.saved):
+            saved["process"] = (process.pid, process.name) if process else None
+
+    def _change(self, saved: SavedClient) -> None:
+        """Go on with other facts; entries that came before keep what they had."""
+        self._earlier.append(self.saved)
+        if "process" in self.saved:
+            saved["process"] = self.saved["process"]
+        self.saved = saved
+        self._is_told = False
+
+    def _record(self) -> records.ClientConnection:
+        tls, process = self.saved["tls"], self.saved.get("process")
+        return records.ClientConnection(
+            key=self.key,
+            peer=self._conn.peername[:2] if self._conn.peername else None,
+            local=self._conn.sockname[:2] if self._conn.sockname else None,
+            transport=self._conn.transport_protocol,
+            tls=records.Tls(**tls) if tls else None,
+            http2=self.saved["http2"],
+            process=records.Process(*process) if process else None,
+            find_process=self._find_process,
+        )
+
+
+class Clients:
+    """The client connections that are open now."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._keys = itertools.count(1)
+        self._by_id: dict[str, Client] = {}
+        self._by_key: dict[int, Client] = {}
+
+    def connected(self, conn: connection.Client) -> Client:
+        """Take in a new connection. The child is told at once: a short-lived process must be found while it lives."""
+        client = Client(next(self._keys), conn, SavedClient(tls=None, http2=None), find_process=True)
+        self._by_id[conn.id] = self._by_key[client.key] = client
+        client.tell(self._link)
+        self._link.flush()
+        return client
+
+    def disconnected(self, conn: connection.Client) -> None:
+        """Let go of a connection; its transactions may still come to their ends."""
+        if (client := self._by_id.pop(conn.id, None)) is not None:
+            self._link.send(records.ClientDisconnected(client.key))
+
+    def of(self, conn: connection.Client) -> Client:
+        """Return the connection, also one that was there before recording began."""
+        return self._by_id.get(conn.id) or self.connected(conn)
+
+    def replayed(self, conn: connection.Client, saved: SavedClient | None) -> Client:
+        """Return a connection out of a saved capture, for one entry alone."""
+        facts = saved or SavedClient(tls=_tls_of(conn), http2=None)
+        return Client(next(self._keys), conn, facts, find_process=False)
+
+    def begin_tls(self, data: tls.ClientHelloData) -> None:
+        """Take in a ClientHello."""
+        hello = data.client_hello.raw_bytes(wrap_in_record=False)
+        self.of(data.context.client).begin_tls(handshake_message(hello))
+
+    def set_process(self, key: int, process: records.Process | None) -> None:
+        """Take in the child's answer about the process of the connection with this key."""
+        if (client := self._by_key.pop(key, None)) is not None:
+            client.set_process(process)
+
+
+def _new_tls(conn: connection.Client, client_hello: bytes | None) -> SavedTls:
+    """Return what is known of a client's TLS connection; what is not negotiated yet is null."""
+    return SavedTls(
+        id=new_id(),
+        client_hello=client_hello,
+        version=conn.tls_version,
+        cipher=conn.cipher,
+        transport="quic" if conn.transport_protocol == "udp" else "tcp",
+    )
+
+
+def _tls_of(conn: connection.Client) -> SavedTls | None:
+    """Return what mitmproxy itself keeps of a client's TLS connection."""
+    return _new_tls(conn, None) if conn.tls_version else None

@@ -1,0 +1,141 @@
+"""The script for mitmproxy: options, start and end.
+
+Run `mitmdump -s addon/entries.py`; the README says what it does. What it records is `recorder.py`'s work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+
+from mitmproxy import ctx, http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.exceptions import OptionsError
+
+from addon.faults import guarded
+from addon.ids import new_id
+from addon.link import ChildError, Link, logger
+from addon.recorder import Recorder
+from addon.resolver import time_resolving
+from rpc import records
+
+MAX_PORT = 65535
+TOKEN_BYTES = 32
+TOKEN = re.compile(r"[A-Za-z0-9._~-]*")
+"""What needs no quoting in a URL and none in an Authorization field (RFC 3986 section 2.3, RFC 6750 section 2.1)."""
+
+OPTIONS: tuple[tuple[str, type, object, str], ...] = (
+    ("rpc_listen_host", str, "127.0.0.1", "Address that the entries endpoint listens on."),
+    ("rpc_listen_port", int, 8765, "Port that the entries endpoint listens on; 0 picks a free one."),
+    ("rpc_token", str, "", "Token that clients of the entries endpoint must send; empty: a new random one each run."),
+    (
+        "entries_store",
+        str,
+        "",
+        "File that keeps the recorded entries and collects sessions; empty: a private temporary file, gone at exit.",
+    ),
+    ("entries_session_name", str, "", "Name of the recorded session; empty: date and time."),
+)
+
+
+class Entries:
+    """The addon: it owns the child process and the recorder that feeds it."""
+
+    def __init__(self) -> None:
+        self._is_running = False
+        self._link = Link()
+        self._recorder = Recorder(self._link)
+
+    def load(self, loader: Loader) -> None:
+        """Declare the options."""
+        for name, kind, default, explanation in OPTIONS:
+            loader.add_option(name, kind, default, explanation)
+        _convert_options()
+
+    def configure(self, updated: set[str]) -> None:
+        """Check the options. Raises `OptionsError`."""
+        changed = [name for name, *_ in OPTIONS if name in updated]
+        if self._is_running and changed:
+            raise OptionsError(f"{changed[0]} cannot be changed while entries are recorded.")
+        _check_options()
+
+    def running(self) -> Awaitable[None]:
+        """Start recording. Not `async` itself: mitmproxy calls it without awaiting it when a script is reloaded."""
+        self._is_running = True
+        time_resolving(asyncio.get_running_loop())
+        ctx.master.addons.add(self._recorder)
+        return asyncio.create_task(self._start())
+
+    def done(self) -> Awaitable[None]:
+        """End recording: everything is stored when what is returned is done."""
+        if self._is_running:
+            ctx.master.addons.remove(self._recorder)
+        return self._link.end()
+
+    @guarded
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Complete what the flow saves, before it is written."""
+        self._recorder.seal_response(flow)
+
+    @guarded
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Complete what the flow saves, before it is written."""
+        self._recorder.seal_failure(flow)
+
+    async def _start(self) -> None:
+        configuration = _configuration()
+        try:
+            port = await self._link.start(configuration)
+        except ChildError as error:
+            # mitmdump ends with a non-zero exit code on what is logged as an error while it starts.
+            logger.error(str(error))
+            return
+        host = f"[{configuration.host}]" if ":" in configuration.host else configuration.host
+        print(f"Entries endpoint: ws://{host}:{port}/?token={configuration.token}", flush=True)
+        self._link.send(records.ListenerChanged(_listener_port()))
+
+
+def _convert_options() -> None:
+    """Convert what the command line says of our options. Left to mitmproxy, a failure would end the script silently."""
+    try:
+        ctx.options.process_deferred()
+    except OptionsError as error:
+        logger.error(str(error))
+        raise
+
+
+def _check_options() -> None:
+    options = ctx.options
+    if not 0 <= options.rpc_listen_port <= MAX_PORT:
+        raise OptionsError(f"rpc_listen_port must be between 0 and {MAX_PORT}, not {options.rpc_listen_port}.")
+    if not options.rpc_listen_host:
+        raise OptionsError("rpc_listen_host must be an address or a host name.")
+    if not TOKEN.fullmatch(options.rpc_token):
+        raise OptionsError("rpc_token may only have letters, digits and the characters - . _ ~ in it.")
+
+
+def _configuration() -> records.Configuration:
+    options = ctx.options
+    started = time.time()
+    name = options.entries_session_name or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+    return records.Configuration(
+        host=options.rpc_listen_host,
+        port=options.rpc_listen_port,
+        token=options.rpc_token or secrets.token_urlsafe(TOKEN_BYTES),
+        store=str(Path(options.entries_store).expanduser().absolute()) if options.entries_store else "",
+        session=records.SessionOpened(id=new_id(), name=name, started=started),
+    )
+
+
+def _listener_port() -> int | None:
+    """Return the port that the proxy listens on; the first one, if it is several."""
+    proxyserver = ctx.master.addons.get("proxyserver")
+    addresses = proxyserver.listen_addrs() if proxyserver else []
+    return addresses[0][1] if addresses else None
+
+
+addons = [Entries()]

@@ -1,0 +1,329 @@
+"""The last addon in the chain: it sees what every other one has decided, and tells the child of it.
+
+Each hook copies references into records and returns; it waits only while the child is far behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from addon import streams, transactions
+from addon.captures import Captures
+from addon.clients import Clients
+from addon.faults import guarded
+from addon.servers import Servers
+from addon.transactions import Transaction, response_parts
+from rpc import records
+from rpc.records import CHUNK_SIZE, Fields, Side
+
+if TYPE_CHECKING:
+    from mitmproxy import connection, http, tls
+    from mitmproxy.proxy.layer import NextLayer
+    from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+
+    from addon.link import Link
+
+type Wait = Awaitable[None] | None
+
+
+class Recorder:
+    """What is told to the child through `link`."""
+
+    name = "entries-recorder"
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._clients = Clients(link)
+        self._servers = Servers(self._clients)
+        self._captures = Captures(self._clients)
+        link.on_process = self._clients.set_process
+        self._open: dict[str, Transaction] = {}
+
+    @guarded
+    def client_connected(self, client: connection.Client) -> None:
+        """A client has connected."""
+        self._clients.connected(client)
+
+    @guarded
+    def client_disconnected(self, client: connection.Client) -> None:
+        """A client has disconnected."""
+        self._clients.disconnected(client)
+
+    @guarded
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """A client has begun a TLS handshake."""
+        self._clients.begin_tls(data)
+
+    @guarded
+    def tls_established_client(self, data: tls.TlsData) -> None:
+        """The handshake with a client is done."""
+        self._clients.of(data.context.client).finish_tls()
+
+    @guarded
+    def next_layer(self, nextlayer: NextLayer) -> None:
+        """The next protocol on a connection is decided."""
+        streams.tap(nextlayer.layer, lambda client: self._clients.of(client).begin_http2())
+
+    @guarded
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        """A connection to a server is wanted."""
+        self._servers.queued(data)
+
+    @guarded
+    def server_connected(self, data: ServerConnectionHookData) -> None:
+        """A connection to a server is up."""
+        self._servers.connected(data)
+
+    @guarded
+    def server_connect_error(self, data: ServerConnectionHookData) -> None:
+        """A connection to a server could not be made."""
+        self._servers.failed(data)
+
+    @guarded
+    def server_disconnected(self, data: ServerConnectionHookData) -> None:
+        """A connection to a server has ended."""
+        self._servers.disconnected(data)
+
+    @guarded
+    def tls_start_server(self, data: tls.TlsData) -> None:
+        """The TLS handshake with a server begins."""
+        self._servers.securing(data)
+
+    @guarded
+    def tls_established_server(self, data: tls.TlsData) -> None:
+        """The TLS handshake with a server is done."""
+        self._servers.secured(data)
+
+    @guarded
+    def requestheaders(self, flow: http.HTTPFlow) -> Wait:
+        """Request headers have arrived: the entry begins."""
+        self._begin(flow)
+        return self._link.room()
+
+    @guarded
+    def request(self, flow: http.HTTPFlow) -> Wait:
+        """The request is complete."""
+        transaction = self._transaction(flow)
+        transaction.see_request_end()
+        waiting = self._tell_request(transaction)
+        if transaction.is_replayed and flow.response is None and flow.error is None:
+            self._tell_end(transaction)
+        return waiting
+
+    @guarded
+    def responseheaders(self, flow: http.HTTPFlow) -> Wait:
+        """Response headers have arrived."""
+        transaction = self._transaction(flow)
+        if flow.response is not None:
+            transaction.see_response_start(flow.response)
+            self._tell_response_start(transaction, flow.response)
+        return self._link.room()
+
+    @guarded
+    def response(self, flow: http.HTTPFlow) -> Wait:
+        """The response is complete."""
+        return self._tell_response(self._transaction(flow))
+
+    @guarded
+    def error(self, flow: http.HTTPFlow) -> None:
+        """The transaction has failed."""
+        self._tell_failure(self._transaction(flow))
+
+    @guarded
+    def http_connect_error(self, flow: http.HTTPFlow) -> Wait:
+        """A CONNECT has failed: the one kind of CONNECT that is an entry. The proxy itself has answered it."""
+        transaction = self._begin(flow)
+        flow.request.data.content = flow.request.data.content or b""
+        transaction.see_request_end()
+        transaction.see_failure()
+        transaction.see_response_end()
+        self._tell_request(transaction)
+        if flow.response is not None:
+            self._tell_response_start(transaction, flow.response)
+        return self._tell_response(transaction)
+
+    @guarded
+    def websocket_message(self, flow: http.HTTPFlow) -> Wait:
+        """A WebSocket message is complete."""
+        transaction = self._transaction(flow)
+        if flow.websocket is not None:
+            message = flow.websocket.messages[-1]
+            self._link.send(
+                records.MessageReceived(
+                    entry=transaction.id,
+                    from_client=message.from_client,
+                    type="text" if message.is_text else "binary",
+                    data=message.content,
+                    started=None,
+                    ended=message.timestamp,
+                ),
+                len(message.content),
+            )
+        return self._link.room()
+
+    @guarded
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """A WebSocket has ended."""
+        transaction = self._transaction(flow)
+        if (socket := flow.websocket) is not None:
+            self._link.send(
+                records.MessageReceived(
+                    entry=transaction.id,
+                    from_client=bool(socket.closed_by_client),
+                    type="close",
+                    data=(socket.close_reason or "").encode(errors="replace"),
+                    started=None,
+                    ended=socket.timestamp_end,
+                    code=socket.close_code,
+                )
+            )
+        self._tell_end(transaction)
+
+    def seal_response(self, flow: http.HTTPFlow) -> None:
+        """Complete what a flow saves with its response; this comes before any addon that may write it."""
+        self._transaction(flow).see_response_end()
+
+    def seal_failure(self, flow: http.HTTPFlow) -> None:
+        """Complete what a flow saves with its failure; this comes before any addon that may write it."""
+        self._transaction(flow).see_failure()
+
+    def _transaction(self, flow: http.HTTPFlow) -> Transaction:
+        return self._open.get(flow.id) or self._begin(flow)
+
+    def _begin(self, flow: http.HTTPFlow) -> Transaction:
+        if flow.live:
+            client = self._clients.of(flow.client_conn)
+            transaction = transactions.begin(flow, client)
+        else:
+            transaction = self._captures.transaction(flow)
+            client = transaction.client
+        self._open[flow.id] = client.open[flow.id] = transaction
+        client.tell(self._link)
+        self._tell_start(transaction)
+        return transaction
+
+    def _end(self, transaction: Transaction) -> None:
+        flow_id = transaction.flow.id
+        self._open.pop(flow_id, None)
+        transaction.client.open.pop(flow_id, None)
+        if transaction.is_replayed:
+            self._link.send(records.ClientDisconnected(transaction.client.key))
+
+    def _tell_end(self, transaction: Transaction) -> None:
+        self._link.send(records.EntryEnded(transaction.id))
+        self._end(transaction)
+
+    def _tell_start(self, transaction: Transaction) -> None:
+        saved = transaction.saved
+        self._link.send(
+            records.EntryStarted(
+                entry=transaction.id,
+                connection=transaction.client.key,
+                started=saved["started"],
+                request_start=saved["request_start"],
+                connecting=transaction.connecting,
+                head=transaction.request_head(),
+                stream=saved["stream"],
+            )
+        )
+
+    def _tell_changed_request(self, transaction: Transaction) -> None:
+        if transaction.request_has_changed():
+            self._link.send(records.RequestChanged(transaction.id, transaction.request_head()))
+
+    def _tell_request(self, transaction: Transaction) -> Wait:
+        request = transaction.flow.request
+        content = request.data.content
+        transaction.request_is_done = True
+        transaction.told_request_body = content
+        self._tell_changed_request(transaction)
+        return self._send_body(
+            transaction,
+            "request",
+            content,
+            records.RequestFinished(
+                entry=transaction.id,
+                at=transaction.saved["request_end"],
+                body=_small(content),
+                size=None if content is None else len(content),
+                trailers=_fields(request.trailers),
+            ),
+        )
+
+    def _tell_response_start(self, transaction: Transaction, response: http.Response) -> None:
+        # A person may have changed the request while it was held, after the hook that told of it.
+        self._tell_changed_request(transaction)
+        saved = transaction.saved
+        self._link.send(
+            records.ResponseStarted(
+                entry=transaction.id,
+                at=saved["response_start"],
+                head=transaction.response_head(response),
+                remote=saved["remote"],
+                connecting=transaction.connecting,
+            )
+        )
+
+    def _tell_response(self, transaction: Transaction) -> Wait:
+        response = transaction.flow.response
+        if response is None:
+            return None
+        content = response.data.content
+        is_changed = response_parts(response) != transaction.told_response
+        is_websocket = transaction.flow.websocket is not None
+        ended = transaction.request_is_done and not is_websocket
+        if ended:
+            self._end(transaction)
+        return self._send_body(
+            transaction,
+            "response",
+            content,
+            records.ResponseFinished(
+                entry=transaction.id,
+                at=transaction.saved["response_end"],
+                head=transaction.response_head(response) if is_changed else None,
+                body=_small(content),
+                size=None if content is None else len(content),
+                trailers=_fields(response.trailers),
+                websocket=is_websocket,
+                ended=ended,
+            ),
+        )
+
+    def _tell_failure(self, transaction: Transaction) -> None:
+        self._tell_changed_request(transaction)
+        error, saved = transaction.flow.error, transaction.saved
+        self._link.send(
+            records.EntryFailed(
+                entry=transaction.id,
+                at=saved["failed"],
+                message=error.msg if error else "",
+                remote=saved["remote"],
+                connecting=transaction.connecting,
+            )
+        )
+        self._end(transaction)
+
+    def _send_body(self, transaction: Transaction, side: Side, content: bytes | None, last: records.Captured) -> Wait:
+        """Send a body and what ends it. A body that fits travels in that record; one that does not goes in pieces."""
+        if content is None or len(content) <= CHUNK_SIZE:
+            self._link.send(last, len(content or b""))
+            return self._link.room()
+        return self._send_pieces(transaction.id, side, content, last)
+
+    async def _send_pieces(self, entry: str, side: Side, content: bytes, last: records.Captured) -> None:
+        for start in range(0, len(content), CHUNK_SIZE):
+            piece = content[start : start + CHUNK_SIZE]
+            self._link.send(records.BodyChunk(entry, side, start, piece), len(piece))
+            if (room := self._link.room()) is not None:
+                await room
+        self._link.send(last)
+
+
+def _small(content: bytes | None) -> bytes | None:
+    return content if content is not None and len(content) <= CHUNK_SIZE else None
+
+
+def _fields(headers: http.Headers | None) -> Fields:
+    return headers.fields if headers is not None else ()

@@ -1,0 +1,68 @@
+"""What mitmproxy does not keep itself, and so goes into `flow.metadata`: a saved capture replays to the same entries.
+
+Plain values only, since that is what a `.flow` file can hold.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+import msgspec
+from mitmproxy.flow import Flow
+from ulid import ULID
+
+KEY = "entries"
+VERSION: Literal[1] = 1
+
+
+class SavedTls(TypedDict):
+    """A client's TLS connection: see `rpc.records.Tls`."""
+
+    id: str
+    client_hello: bytes | None
+    version: str | None
+    cipher: str | None
+    transport: Literal["tcp", "quic", "dtls"]
+
+
+class SavedClient(TypedDict):
+    """What all entries on one client connection share; `process` is missing while it is not known."""
+
+    tls: SavedTls | None
+    http2: str | None
+    process: NotRequired[tuple[int, str | None] | None]
+
+
+class Saved(TypedDict):
+    """What one flow keeps. Times are offsets in seconds from `started`, which is Unix time."""
+
+    version: Literal[1]
+    id: str
+    started: float
+    client: SavedClient
+    stream: int | None
+    pseudo: tuple[bytes, ...] | None
+    remote: tuple[str, int] | None
+    request_start: float | None
+    request_end: float | None
+    response_start: float | None
+    response_end: float | None
+    failed: float | None
+    connecting: tuple[float | None, ...] | None
+
+
+def _check_ids(saved: Saved) -> None:
+    tls, http2 = saved["client"]["tls"], saved["client"]["http2"]
+    for text in (saved["id"], tls and tls["id"], http2):
+        if text and str(ULID.from_str(text)) != text:
+            raise ValueError(text)
+
+
+def read(flow: Flow) -> Saved | None:
+    """Return what a loaded flow has kept; null if it has nothing, or nothing that this version can trust."""
+    try:
+        saved = msgspec.convert(flow.metadata.get(KEY), Saved)
+        _check_ids(saved)
+    except (msgspec.ValidationError, ValueError):
+        return None
+    return saved

@@ -1,0 +1,210 @@
+"""The WebSocket server: it lets in who has the token, and carries texts between clients and the dispatcher.
+
+What the texts mean is the dispatcher's business. Each connection has its own task, which answers its requests one after
+another; a client that does not read stops its own task and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hmac
+import logging
+import weakref
+from collections.abc import AsyncGenerator, Iterator
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import unquote_to_bytes
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from rpc.jsonrpc import Dispatcher
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE = 2**20
+"""Bytes of a client's message; a longer one closes its connection with 1009. Answers have no limit."""
+
+MAX_FRAME = 2**20
+"""Characters of an answer that go into one frame; a longer answer is sent in fragments (RFC 6455 section 5.4).
+
+So a large answer takes the memory of one fragment beside its own text, other connections get their turn between two
+fragments, and clients that bound the size of a frame can read it.
+"""
+
+REQUESTS_PER_TURN = 32
+"""Pipelined requests that are answered before other connections get their turn."""
+
+OPEN_TIMEOUT = 10.0
+"""Seconds that a client has for its opening handshake."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a client has for its part of the closing handshake."""
+
+ABORT_TIMEOUT = 1.0
+"""Seconds that connections have to end after they were cut off because they did not close in time."""
+
+PING_INTERVAL = 20.0
+"""Seconds between pings, which find out connections whose other end is gone."""
+
+PING_TIMEOUT = None
+"""A late pong ends no connection. A pong comes behind everything that the client has yet to read and we have yet to
+answer: a slow reader of a large answer, or of many, may need minutes for it and is not gone. Who really is gone leaves
+the ping unacknowledged, and TCP's own timeout ends the connection.
+"""
+
+
+def _silent_logger() -> logging.Logger:
+    """Return a logger for the library that lets nothing through: at DEBUG it writes request lines, token and all."""
+    logger = logging.getLogger(f"{__name__}.library")
+    logger.setLevel(logging.CRITICAL + 1)
+    logger.propagate = False
+    return logger
+
+
+class Endpoint:
+    """A listening server. Make one with `Endpoint.start`."""
+
+    port: int
+    """The port that it listens on; if the host has several addresses and port 0 was asked for, the first one's."""
+
+    def __init__(self, server: Server, connections: weakref.WeakSet[ServerConnection]) -> None:
+        self.port = server.sockets[0].getsockname()[1]
+        self._server = server
+        self._connections = connections
+
+    @classmethod
+    async def start(cls, dispatcher: Dispatcher, *, host: str, port: int, token: str) -> Self:
+        """Listen, and answer with the dispatcher those who present the token.
+
+        Port 0 picks a free one. The token goes into the URL's query, `?token=`, or a header, `Authorization: Bearer`.
+        Raises `OSError` if the address cannot be listened on, `ValueError` if the token is empty.
+        """
+        connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
+        server = await serve(
+            functools.partial(_converse, dispatcher),
+            host,
+            port,
+            process_request=_Door(token).admit,
+            create_connection=_recorder(connections),
+            server_header=None,
+            compression=None,
+            max_size=MAX_MESSAGE,
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=CLOSE_TIMEOUT,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_TIMEOUT,
+            logger=_silent_logger(),
+        )
+        return cls(server, connections)
+
+    async def close(self) -> None:
+        """Stop accepting, close the connections with 1001, cut off those that do not close in time.
+
+        May be called again. Takes `CLOSE_TIMEOUT` and `ABORT_TIMEOUT` together at the most; a method that has not
+        returned by then is left to the event loop's end.
+        """
+        self._server.close()
+        ended = asyncio.ensure_future(self._server.wait_closed())
+        await asyncio.wait({ended}, timeout=CLOSE_TIMEOUT)
+        self._abort()
+        await asyncio.wait({ended}, timeout=ABORT_TIMEOUT)
+        ended.cancel()
+
+    def _abort(self) -> None:
+        # The library's own timeout does not start before the client has read what was written.
+        for connection in self._connections:
+            if (transport := getattr(connection, "transport", None)) is not None:
+                transport.abort()
+
+
+def _recorder(connections: weakref.WeakSet[ServerConnection]) -> Any:
+    def create(*args: Any, **kwargs: Any) -> ServerConnection:
+        connection = ServerConnection(*args, **kwargs)
+        connections.add(connection)
+        return connection
+
+    return create
+
+
+class _Door:
+    """Decides who comes in: each token that a request presents must be the right one, and there must be one.
+
+    So a repeated `token` parameter, or a parameter beside a header, is accepted only if all of them are right.
+    """
+
+    def __init__(self, token: str) -> None:
+        if not token:
+            raise ValueError("the token is empty")
+        self._token = token.encode()
+
+    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return None to go on with the handshake, else the response that ends it."""
+        presented = [*_tokens_of_query(request.path), *_tokens_of_header(request)]
+        if presented and all(self._fits(readings) for readings in presented):
+            return None
+        response = connection.respond(HTTPStatus.UNAUTHORIZED, "A valid token is required.\n")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def _fits(self, readings: tuple[bytes, ...]) -> bool:
+        return any(hmac.compare_digest(reading, self._token) for reading in readings)
+
+
+def _tokens_of_query(target: str) -> Iterator[tuple[bytes, ...]]:
+    """Yield the readings of each `token` parameter: a plus sign is itself in a URL, and a space in a form's data."""
+    query = target.encode("utf-8", "surrogateescape").partition(b"?")[2]
+    for parameter in query.split(b"&"):
+        name, _, value = parameter.partition(b"=")
+        if unquote_to_bytes(name) == b"token":
+            yield unquote_to_bytes(value), unquote_to_bytes(value.replace(b"+", b" "))
+
+
+def _tokens_of_header(request: Request) -> Iterator[tuple[bytes, ...]]:
+    """Yield what stands behind each `Bearer`; credentials of other schemes are not for us (RFC 9110 section 11.4)."""
+    for value in request.headers.get_all("Authorization"):
+        scheme, _, credentials = value.partition(" ")
+        if scheme.lower() == "bearer":
+            yield (credentials.strip(" ").encode("utf-8", "surrogateescape"),)
+
+
+async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> None:
+    """Answer a client's messages until it or we close the connection."""
+    try:
+        await _answer_all(dispatcher, connection)
+    except ConnectionClosed:
+        return
+    except Exception:
+        # The library closes with 1011 and would log this, but its logger is silent.
+        log.exception("A connection was given up")
+        raise
+
+
+async def _answer_all(dispatcher: Dispatcher, connection: ServerConnection) -> None:
+    received = 0
+    while isinstance(message := await connection.recv(), str):
+        answer = await dispatcher.answer(message)
+        if answer is not None:
+            await _send(connection, answer)
+        received += 1
+        if received % REQUESTS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    await connection.close(CloseCode.UNSUPPORTED_DATA, "messages must be text")
+
+
+async def _send(connection: ServerConnection, answer: str) -> None:
+    if len(answer) <= MAX_FRAME:
+        await connection.send(answer)
+        return
+    async with contextlib.aclosing(_fragments(answer)) as fragments:
+        await connection.send(fragments)
+
+
+async def _fragments(answer: str) -> AsyncGenerator[str]:
+    for start in range(0, len(answer), MAX_FRAME):
+        yield answer[start : start + MAX_FRAME]
+        await asyncio.sleep(0)

@@ -1,0 +1,331 @@
+"""JSON-RPC 2.0: the text of a message in, the text of its answer out.
+
+Nothing here knows of sockets, of the store or of what a method does. Result text is spliced into the answer as it is.
+
+Readings of what the specification and RFC 8259 leave open:
+
+- A lone surrogate, raw or escaped, reads as U+FFFD, and an id that has one is no valid id. None gets into an answer.
+- Of an object's repeated members the last one counts, as with ECMAScript's `JSON.parse`.
+- Nesting that the decoder refuses (thousands of levels, RFC 8259 section 9) is not JSON.
+- `params` that is neither an object, an array nor null makes the object no request: -32600 (JSON-RPC 2.0 section 4.2).
+- A notification is carried out; whatever comes of it, nothing is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import pydantic
+import pydantic_core
+
+log = logging.getLogger(__name__)
+
+MAX_PROBLEMS = 16
+"""Parameters that one -32602 names at the most."""
+
+MAX_NAME = 64
+"""Characters of a parameter's name, which the sender may have made up, that an error repeats at the most."""
+
+MEMBERS_PER_TURN = 64
+"""Members of a batch that are answered before other tasks get their turn."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: its name, the model of its parameters, and what answers it.
+
+    The model's fields, in their order, are the parameters, under their aliases; it is held to be strict and closed.
+    `call` takes the validated parameters and returns the result as JSON text, `"null"` for null, or an awaitable of it.
+    The text must be valid JSON with no escaped lone surrogate; one with a raw surrogate is answered with -32603.
+    """
+
+    name: str
+    params: type[pydantic.BaseModel]
+    call: Callable[[Any], str | Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one parameter: its name on the wire, and the reason. It never has the value."""
+
+    parameter: str
+    reason: str
+
+
+class NotJson(Exception):  # noqa: N818  they name what came, not what failed here
+    """The text is no JSON."""
+
+
+class NotARequest(Exception):  # noqa: N818
+    """The JSON is no request object."""
+
+
+class UnknownMethod(Exception):  # noqa: N818
+    """There is no method of that name."""
+
+
+class InvalidParams(Exception):  # noqa: N818
+    """The parameters do not fit the method."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(f"{problem.parameter} {problem.reason}" for problem in problems))
+        self.problems = problems
+
+
+_ERRORS: dict[type[Exception], tuple[int, str]] = {
+    NotJson: (-32700, "Parse error"),
+    NotARequest: (-32600, "Invalid Request"),
+    UnknownMethod: (-32601, "Method not found"),
+    InvalidParams: (-32602, "Invalid params"),
+}
+_OUR_FAULT = (-32603, "Internal error")
+
+# By pydantic's types of errors, which are stable where its sentences are not.
+_REASONS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a parameter of this method",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "bool_type": "must be a boolean",
+    "literal_error": "must be {expected}",
+}
+_OTHER_REASON = "is not acceptable ({type})"
+_UNREADABLE_REASON = "is nested too deeply or has a number that is too long"
+
+_ABSENT = msgspec.Raw()
+
+
+class _Request(msgspec.Struct, frozen=True, gc=False):
+    jsonrpc: Literal["2.0"]
+    method: str
+    id: msgspec.Raw = _ABSENT
+    params: msgspec.Raw = _ABSENT
+
+
+class _Identified(msgspec.Struct, frozen=True, gc=False):
+    id: msgspec.Raw = _ABSENT
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_IDENTIFIED = msgspec.json.Decoder(_Identified)
+_MEMBERS = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY = msgspec.json.Decoder(msgspec.Raw)
+_STRING = msgspec.json.Decoder(str)
+
+# RecursionError: the decoders give up on deep nesting.
+_UNDECODABLE = (msgspec.DecodeError, RecursionError)
+
+_WHITESPACE = " \t\n\r"
+_PLAIN_ID = re.compile(r'null|-?[0-9]+|"[^"\\]*"')
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is one character
+    r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\ud800-\udfff])"
+    r"|\\.",
+    re.DOTALL,
+)
+# U+FFFD in a spelling that no encoder uses, so that an id which had a surrogate is still told from one that had not.
+_MENDED = r"\uFffD"
+
+
+def json_string(text: str) -> str:
+    """Return text as a JSON string, quotes included; a surrogate becomes U+FFFD."""
+    try:
+        return msgspec.json.encode(text).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_SURROGATE.sub("\ufffd", text)).decode()
+
+
+def wire_error(exc: Exception) -> str:
+    """Return the error object, as JSON text, that answers an exception; one that is not ours to send is logged.
+
+    Invalid params carry `data`, one object for each of the first `MAX_PROBLEMS` parameters that are wrong:
+    `[{"parameter": "entryId", "reason": "is required"}]`. A name is as on the wire, cut after `MAX_NAME` characters;
+    of an array that is too long, the third value is `params[2]`. No other error has `data`.
+    """
+    if type(exc) not in _ERRORS:
+        log.exception("A request could not be answered", exc_info=exc)  # noqa: LOG004  it is called where one is handled
+    code, message = _ERRORS.get(type(exc), _OUR_FAULT)
+    data = f',"data":{msgspec.json.encode(exc.problems).decode()}' if isinstance(exc, InvalidParams) else ""
+    return f'{{"code":{code},"message":"{message}"{data}}}'
+
+
+class Dispatcher:
+    """Answers JSON-RPC messages with a fixed set of methods. Raises `ValueError` if two have the same name."""
+
+    def __init__(self, methods: Iterable[Method]) -> None:
+        listed = tuple(methods)
+        self._methods = {method.name: _Callee(method) for method in listed}
+        if len(self._methods) < len(listed):
+            raise ValueError("two methods have the same name")
+
+    async def answer(self, text: str) -> str | None:
+        """Return the answer to one message, a request or a batch; None if there is nothing to send.
+
+        The answers to a batch are in the order of its requests. Raises nothing but what is no `Exception`,
+        such as `asyncio.CancelledError`.
+        """
+        text = _mended(text)
+        if text.lstrip(_WHITESPACE).startswith("["):
+            return await self._answer_batch(text)
+        return await self._answer_one(text)
+
+    async def _answer_batch(self, text: str) -> str | None:
+        try:
+            members = _MEMBERS.decode(text)
+        except _UNDECODABLE:
+            return _failure("null", NotJson())
+        if not members:
+            return _failure("null", NotARequest())
+        answers = [answer for answer in await self._answer_each(members) if answer is not None]
+        return f"[{','.join(answers)}]" if answers else None
+
+    async def _answer_each(self, members: list[msgspec.Raw]) -> list[str | None]:
+        answers = []
+        for number, member in enumerate(members, 1):
+            answers.append(await self._answer_one(member))
+            if number % MEMBERS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return answers
+
+    async def _answer_one(self, source: str | msgspec.Raw) -> str | None:
+        try:
+            request = _REQUEST.decode(source)
+            identity, params = _identity(request.id), _structured(request.params)
+        except (*_UNDECODABLE, NotARequest):
+            return _refusal(source)
+        try:
+            callee = self._callee(request.method)
+            result = callee.call(callee.arguments(params))
+            answer = _success(identity, result if isinstance(result, str) else await result)
+        except Exception as exc:
+            answer = _failure(identity, exc)
+        return None if identity is None else answer
+
+    def _callee(self, name: str) -> _Callee:
+        try:
+            return self._methods[name]
+        except KeyError:
+            raise UnknownMethod from None
+
+
+class _Callee:
+    """A method, ready to be called: how to make its parameters from JSON text."""
+
+    def __init__(self, method: Method) -> None:
+        model = _closed(method.params)
+        self.call = method.call
+        self._validate = model.__pydantic_validator__.validate_json
+        self._names = tuple(field.alias or name for name, field in model.model_fields.items())
+
+    def arguments(self, params: bytes) -> pydantic.BaseModel:
+        """Return the validated parameters. Raises `InvalidParams`."""
+        if params.startswith(b"["):
+            params = self._named(params)
+        try:
+            validated: pydantic.BaseModel = self._validate(params)
+        except pydantic.ValidationError as exc:
+            raise InvalidParams(_problems(exc, params)) from None
+        return validated
+
+    def _named(self, array: bytes) -> bytes:
+        # Values beyond the last parameter get names of their own, and are refused under them.
+        values = _MEMBERS.decode(array)[: len(self._names) + MAX_PROBLEMS]
+        surplus = (f"params[{position}]" for position in range(len(self._names), len(values)))
+        return msgspec.json.encode(dict(zip((*self._names, *surplus), values, strict=False)))
+
+
+def _closed(model: type[pydantic.BaseModel]) -> type[pydantic.BaseModel]:
+    # Models that may be filled in by field name must not be so from the wire, where only the alias is the name.
+    class Closed(model):  # type: ignore[valid-type, misc]  # a base that is known only here
+        model_config = pydantic.ConfigDict(strict=True, extra="forbid", populate_by_name=False)
+
+    return Closed
+
+
+def _mended(text: str) -> str:
+    """Return the text of a message with its lone surrogates replaced: the decoders refuse them, pairs apart."""
+    if text.isascii() and r"\u" not in text:
+        return text
+    return _ESCAPE.sub(lambda match: _MENDED if match["lone"] else match[0], text)
+
+
+def _identity(raw: msgspec.Raw) -> str | None:
+    """Return the id as JSON text, None if it is absent. Raises `NotARequest` if it is no valid id."""
+    text = str(raw, "utf-8")
+    if _PLAIN_ID.fullmatch(text):
+        return text
+    if not text:
+        return None
+    if not text.startswith('"') or _MENDED in text:
+        raise NotARequest
+    return json_string(_STRING.decode(text))
+
+
+def _structured(raw: msgspec.Raw) -> bytes:
+    """Return the parameters as JSON text, an object or an array. Raises `NotARequest` if they are neither."""
+    text = bytes(raw)
+    if text.startswith((b"{", b"[")):
+        return text
+    if text in {b"", b"null"}:
+        return b"{}"
+    raise NotARequest
+
+
+def _refusal(source: str | msgspec.Raw) -> str:
+    """Return the answer to what cannot be read as a request, with its id if that much can be read."""
+    try:
+        _ANY.decode(source)
+    except _UNDECODABLE:
+        return _failure("null", NotJson())
+    try:
+        identity = _identity(_IDENTIFIED.decode(source).id)
+    except (msgspec.ValidationError, NotARequest):
+        identity = None
+    return _failure(identity or "null", NotARequest())
+
+
+def _problems(exc: pydantic.ValidationError, params: bytes) -> tuple[Problem, ...]:
+    errors = exc.errors(include_url=False, include_input=False)
+    if errors[0]["type"] == "json_invalid":
+        return _unreadable(params)
+    return tuple(_problem(error) for error in errors[:MAX_PROBLEMS])
+
+
+def _problem(error: pydantic_core.ErrorDetails) -> Problem:
+    name = ".".join(str(part) for part in error["loc"])
+    reason = _REASONS.get(error["type"], _OTHER_REASON)
+    return Problem(name[:MAX_NAME], reason.format_map({**error.get("ctx", {}), "type": error["type"]}))
+
+
+def _unreadable(params: bytes) -> tuple[Problem, ...]:
+    """Return which parameters pydantic's parser refuses: its limits are narrower than those of the message's."""
+    members = _OBJECT.decode(params).items()
+    names = [name for name, value in members if not _readable(value)]
+    # None is to blame that is left if a name was repeated: the decoder kept the last value.
+    return tuple(Problem(name[:MAX_NAME], _UNREADABLE_REASON) for name in (names or ["params"])[:MAX_PROBLEMS])
+
+
+def _readable(value: msgspec.Raw) -> bool:
+    try:
+        pydantic_core.from_json(b"[%b]" % bytes(value))  # as deep as it stood in the object
+    except ValueError:
+        return False
+    return True
+
+
+def _success(identity: str | None, result: str) -> str:
+    if not result.isascii():
+        result.encode()  # raises on a surrogate, which must not leave
+    return f'{{"jsonrpc":"2.0","id":{identity},"result":{result}}}'
+
+
+def _failure(identity: str | None, exc: Exception) -> str:
+    return f'{{"jsonrpc":"2.0","id":{identity},"error":{wire_error(exc)}}}'

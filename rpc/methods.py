@@ -1,0 +1,115 @@
+"""The methods of the API: each takes its validated parameters and returns its result as JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from rpc.bodies import as_base64, as_text, undo_content_encoding
+from rpc.jsonrpc import Method
+from rpc.recording import Recording
+from rpc.records import Side
+from rpc.schema import BodyParams, EntryParams, NoParams, SessionParams, render_sessions
+from rpc.store import Store, StoredBody
+
+NULL = "null"
+
+
+class _Message(msgspec.Struct):
+    headers: list[tuple[str, str]]
+    bodySize: int | None  # noqa: N815 - its name in the stored JSON
+
+
+class _Messages(msgspec.Struct):
+    request: _Message
+    response: _Message | None
+    isWebSocket: bool = False  # noqa: N815 - its name in the stored JSON
+
+
+_decode_messages = msgspec.json.Decoder(_Messages).decode
+_encode = msgspec.json.encode
+
+
+def _json(value: object) -> str:
+    return _encode(value).decode()
+
+
+def _field(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """Return a field's value; several fields of one name are one list (RFC 9110 section 5.3)."""
+    values = [value for field, value in headers if field.lower() == name]
+    return ", ".join(values) if values else None
+
+
+class Methods(NamedTuple):
+    """The API over a store, and over the session that is being captured, if there is one."""
+
+    store: Store
+    recording: Recording | None
+
+    def all(self) -> list[Method]:
+        """Return every method of the API."""
+        return [
+            Method("sessions/list", NoParams, self.list_sessions),
+            Method("sessions/get_entry_ids", SessionParams, self.get_entry_ids),
+            Method("sessions/get_listener_port", SessionParams, self.get_listener_port),
+            Method("sessions/get_entry", EntryParams, self.get_entry),
+            Method("sessions/get_request_body", BodyParams, self._body_of("request")),
+            Method("sessions/get_response_body", BodyParams, self._body_of("response")),
+            Method("sessions/get_websocket_messages", EntryParams, self.get_websocket_messages),
+        ]
+
+    def list_sessions(self, _: NoParams) -> str:
+        """Return `[{id, name}]`, the oldest first."""
+        return render_sessions([{"id": id_, "name": name} for id_, name in self.store.sessions()]).decode()
+
+    def get_entry_ids(self, params: SessionParams) -> str:
+        """Return the ids of a session's entries in order of creation, or null."""
+        self._flush()
+        return _json(self.store.entry_ids(params.session_id))
+
+    def get_listener_port(self, params: SessionParams) -> str:
+        """Return the proxy's port; null for a session that is not being captured now."""
+        if self.recording is None or params.session_id != self.recording.session_id:
+            return NULL
+        return _json(self.recording.listener_port)
+
+    def get_entry(self, params: EntryParams) -> str:
+        """Return the entry, or null."""
+        self._flush()
+        json = self.store.entry_json(params.session_id, params.entry_id)
+        return NULL if json is None else json.decode()
+
+    def get_websocket_messages(self, params: EntryParams) -> str:
+        """Return the messages so far, or null for an entry that is no WebSocket."""
+        self._flush()
+        json = self.store.entry_json(params.session_id, params.entry_id)
+        if json is None or not _decode_messages(json).isWebSocket:
+            return NULL
+        messages = self.store.messages(params.session_id, params.entry_id) or []
+        return f"[{b','.join(messages).decode()}]"
+
+    def _body_of(self, side: Side) -> Callable[[BodyParams], str]:
+        def get_body(params: BodyParams) -> str:
+            self._flush()
+            stored = self.store.body(params.session_id, params.entry_id, side)
+            return NULL if stored is None or stored.data is None else _body(stored, stored.data, side, params.encoding)
+
+        return get_body
+
+    def _flush(self) -> None:
+        if self.recording is not None:
+            self.recording.flush()
+
+
+def _body(stored: StoredBody, data: bytes, side: Side, encoding: str) -> str:
+    messages = _decode_messages(stored.entry_json)
+    message = messages.request if side == "request" else messages.response
+    if message is None:
+        return NULL
+    coding = _field(message.headers, "content-encoding")
+    body = undo_content_encoding(data, coding, complete=message.bodySize is not None)
+    if encoding == "base64":
+        return f'"{as_base64(body)}"'
+    return _json(as_text(body, _field(message.headers, "content-type")))

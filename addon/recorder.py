@@ -134,7 +134,6 @@ class Recorder:
     def http_connect_error(self, flow: http.HTTPFlow) -> Wait:
         """A CONNECT has failed: the one kind of CONNECT that is an entry. The proxy itself has answered it."""
         transaction = self._begin(flow)
-        flow.request.data.content = flow.request.data.content or b""
         transaction.see_request_end()
         transaction.see_failure()
         transaction.see_response_end()
@@ -234,7 +233,8 @@ class Recorder:
 
     def _tell_request(self, transaction: Transaction) -> Wait:
         request = transaction.flow.request
-        content = request.data.content
+        # mitmproxy gives a CONNECT no content; it cannot have any (RFC 9110 section 9.3.6).
+        content = b"" if request.data.method == b"CONNECT" else request.data.content
         transaction.request_is_done = True
         transaction.told_request_body = content
         self._tell_changed_request(transaction)

@@ -5,7 +5,8 @@ Nothing here knows of sockets, of the store or of what a method does. Result tex
 Readings of what the specification and RFC 8259 leave open:
 
 - A lone surrogate, raw or escaped, reads as U+FFFD, and an id that has one is no valid id. None gets into an answer.
-- Of an object's repeated members the last one counts, as with ECMAScript's `JSON.parse`.
+- Of an object's repeated members the last one counts, as with ECMAScript's `JSON.parse`; a repeated `jsonrpc` or
+  `method` must be valid each time.
 - Nesting that the decoder refuses (thousands of levels, RFC 8259 section 9) is not JSON.
 - `params` that is neither an object, an array nor null makes the object no request: -32600 (JSON-RPC 2.0 section 4.2).
 - A notification is carried out; whatever comes of it, nothing is answered.

@@ -224,7 +224,7 @@ def test_other_members_of_a_request_are_ignored() -> None:
 
 
 def test_of_repeated_members_the_last_one_counts() -> None:
-    text = '{"jsonrpc":"1","id":1,"id":2,"method":"x","method":"entry","params":{"sessionId":"a","sessionId":"b",'
+    text = '{"jsonrpc":"2.0","id":true,"id":2,"method":"x","method":"entry","params":{"sessionId":"a","sessionId":"b",'
     text += '"entryId":"e"},"jsonrpc":"2.0"}'
     assert answer(text) == '{"jsonrpc":"2.0","id":2,"result":"b/e"}'
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from addon.ids import new_id
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from addon.link import Link
     from addon.servers import Server
     from addon.transactions import Transaction
+
+PROCESS_SECONDS = 1.0
+"""How long a flow that is being written to a file may wait for the answer about its client's process."""
 
 CLIENT_HELLO = b"\x01"
 """The handshake type of a ClientHello (RFC 8446 section 4)."""
@@ -40,6 +45,7 @@ class Client:
         self._find_process = find_process
         self._is_told = False
         self._earlier: list[SavedClient] = []
+        self._answer: asyncio.Future[None] | None = None
 
     def tell(self, link: Link) -> None:
         """Tell the child what it does not know yet."""
@@ -66,6 +72,17 @@ class Client:
         """Take in the answer about the client's process."""
         for saved in (*self._earlier, self.saved):
             saved["process"] = (process.pid, process.name) if process else None
+        if self._answer is not None:
+            self._answer.set_result(None)
+            self._answer = None
+
+    def process_answer(self) -> Awaitable[object] | None:
+        """Return what to wait for until the process is known, or given up; null if there is no need."""
+        if not self._find_process or "process" in self.saved:
+            return None
+        if self._answer is None:
+            self._answer = asyncio.get_running_loop().create_future()
+        return asyncio.wait((self._answer,), timeout=PROCESS_SECONDS)
 
     def _change(self, saved: SavedClient) -> None:
         """Go on with other facts; entries that came before keep what they had."""
@@ -110,6 +127,10 @@ class Clients:
         """Let go of a connection; its transactions may still come to their ends."""
         if (client := self._by_id.pop(conn.id, None)) is not None:
             self._link.send(records.ClientDisconnected(client.key))
+
+    def known(self, conn: connection.Client) -> Client | None:
+        """Return the connection; null once it has ended."""
+        return self._by_id.get(conn.id)
 
     def of(self, conn: connection.Client) -> Client:
         """Return the connection, also one that was there before recording began."""

@@ -21,6 +21,7 @@ from addon.ids import new_id
 from addon.link import ChildError, Link, logger
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
+from addon.transactions import Transaction
 from rpc import records
 
 MAX_PORT = 65535
@@ -77,14 +78,14 @@ class Entries:
         return self._link.end()
 
     @guarded
-    def response(self, flow: http.HTTPFlow) -> None:
+    def response(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
         """Complete what the flow saves, before it is written."""
-        self._recorder.seal_response(flow)
+        return _until_complete(self._recorder.seal_response(flow))
 
     @guarded
-    def error(self, flow: http.HTTPFlow) -> None:
+    def error(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
         """Complete what the flow saves, before it is written."""
-        self._recorder.seal_failure(flow)
+        return _until_complete(self._recorder.seal_failure(flow))
 
     async def _start(self) -> None:
         configuration = _configuration()
@@ -97,6 +98,11 @@ class Entries:
         host = f"[{configuration.host}]" if ":" in configuration.host else configuration.host
         print(f"Entries endpoint: ws://{host}:{port}/?token={configuration.token}", flush=True)
         self._link.send(records.ListenerChanged(_listener_port()))
+
+
+def _until_complete(transaction: Transaction) -> Awaitable[object] | None:
+    """Return what to wait for before the flow may be written: only with `-w` does anything come too late otherwise."""
+    return transaction.client.process_answer() if ctx.options.save_stream_file else None
 
 
 def _convert_options() -> None:

@@ -179,13 +179,17 @@ class Recorder:
             )
         self._tell_end(transaction)
 
-    def seal_response(self, flow: http.HTTPFlow) -> None:
+    def seal_response(self, flow: http.HTTPFlow) -> Transaction:
         """Complete what a flow saves with its response; this comes before any addon that may write it."""
-        self._transaction(flow).see_response_end()
+        transaction = self._transaction(flow)
+        transaction.see_response_end()
+        return transaction
 
-    def seal_failure(self, flow: http.HTTPFlow) -> None:
+    def seal_failure(self, flow: http.HTTPFlow) -> Transaction:
         """Complete what a flow saves with its failure; this comes before any addon that may write it."""
-        self._transaction(flow).see_failure()
+        transaction = self._transaction(flow)
+        transaction.see_failure()
+        return transaction
 
     def _transaction(self, flow: http.HTTPFlow) -> Transaction:
         return self._open.get(flow.id) or self._begin(flow)

@@ -62,9 +62,9 @@ class Servers:
 
     def queued(self, data: ServerConnectionHookData) -> None:
         """Take in that a connection is wanted."""
-        server = Server(data.server, now())
-        self._clients.of(data.client).servers[data.server.id] = server
-        being_opened.set(server)
+        if (client := self._clients.known(data.client)) is not None:
+            server = client.servers[data.server.id] = Server(data.server, now())
+            being_opened.set(server)
 
     def connected(self, data: ServerConnectionHookData) -> None:
         """Take in that TCP is up."""
@@ -81,8 +81,10 @@ class Servers:
 
     def disconnected(self, data: ServerConnectionHookData) -> None:
         """Let go of a connection that has been accounted for."""
-        if (server := self._find(data)) is not None and server.charged_to is not None:
-            del self._clients.of(data.client).servers[data.server.id]
+        client = self._clients.known(data.client)
+        if client is None or (server := client.servers.get(data.server.id)) is None or server.charged_to is None:
+            return
+        client.servers = {key: other for key, other in client.servers.items() if other is not server}
 
     def securing(self, data: TlsData) -> None:
         """Take in that the TLS handshake begins."""
@@ -96,11 +98,12 @@ class Servers:
             server.secured = at.monotonic_of(data.conn.timestamp_tls_setup or at.wall)
 
     def _find(self, data: ServerConnectionHookData) -> Server | None:
-        return self._clients.of(data.client).servers.get(data.server.id)
+        client = self._clients.known(data.client)
+        return client.servers.get(data.server.id) if client else None
 
     def _of_tls(self, data: TlsData) -> Server | None:
-        client = self._clients.of(data.context.client)
-        return find(client, data.conn)  # type: ignore[arg-type]
+        client = self._clients.known(data.context.client)
+        return find(client, data.conn) if client else None  # type: ignore[arg-type]
 
 
 def find(client: Client, conn: connection.Server) -> Server | None:

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable
+from contextlib import ExitStack
 from pathlib import Path
 
 from mitmproxy import ctx, http
@@ -21,6 +22,7 @@ from addon.ids import new_id
 from addon.link import ChildError, Link, logger
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
+from addon.trailers import trailers_supported
 from addon.transactions import Transaction
 from rpc import records
 
@@ -48,6 +50,7 @@ class Entries:
 
     def __init__(self) -> None:
         self._is_running = False
+        self._support = ExitStack()
         self._link = Link()
         self._recorder = Recorder(self._link)
 
@@ -67,6 +70,7 @@ class Entries:
     def running(self) -> Awaitable[None]:
         """Start recording. Not `async` itself: mitmproxy calls it without awaiting it when a script is reloaded."""
         self._is_running = True
+        self._support.enter_context(trailers_supported())
         time_resolving(asyncio.get_running_loop())
         ctx.master.addons.add(self._recorder)
         return asyncio.create_task(self._start())
@@ -75,6 +79,7 @@ class Entries:
         """End recording: everything is stored when what is returned is done."""
         if self._is_running:
             ctx.master.addons.remove(self._recorder)
+        self._support.close()
         return self._link.end()
 
     @guarded

@@ -25,7 +25,7 @@ def read_hellos() -> dict[str, Hello]:
 
 
 def hellos_per_second(hellos: Sequence[Hello]) -> float:
-    """Return how many of the given ClientHellos, taken in turn, get both fingerprints in a second; nothing is cached."""
+    """Return how many of the given ClientHellos, taken in turn, get both fingerprints in a second, without a cache."""
     source = cycle(hellos)
     done, start = 0, perf_counter()
     while (elapsed := perf_counter() - start) < SECONDS:

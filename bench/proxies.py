@@ -31,16 +31,16 @@ http {{
 """
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A program is not there; the sentence says how to get it."""
 
 
 def program(name: str) -> str:
-    """Return the path of a program. Raises `Missing`."""
+    """Return the path of a program. Raises `MissingError`."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if path is None:
         message = f"{name} is not installed: apt-get install {PACKAGES[name]}"
-        raise Missing(message)
+        raise MissingError(message)
     return path
 
 

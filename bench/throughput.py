@@ -16,7 +16,7 @@ from pathlib import Path
 
 from websockets.sync.client import connect
 
-from bench.proxies import Missing, Proxy, mitmdump, requests_per_second, server
+from bench.proxies import MissingError, Proxy, mitmdump, requests_per_second, server
 
 CONNECTIONS = 16
 
@@ -69,7 +69,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as upstream:
             _measure_rate(upstream, rounds=options.rounds, seconds=options.seconds)
             _measure_memory(upstream)
-    except Missing as error:
+    except MissingError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpc.jsonrpc import MAX_NAME, MAX_PROBLEMS, MEMBERS_PER_TURN, Dispatcher, Method, json_string, wire_error
@@ -516,21 +516,25 @@ def mutated_messages(draw: st.DrawFn) -> str:
     return text[:start] + draw(any_text | st.sampled_from(r'{}[]",:\0-eE')) + text[end:]
 
 
+@settings(deadline=None)
 @given(any_text)
 def test_any_text_has_an_answer_of_the_right_shape(text: str) -> None:
     assert_answer(answer(text))
 
 
+@settings(deadline=None)
 @given(messages)
 def test_any_json_has_an_answer_of_the_right_shape(text: str) -> None:
     assert_answer(answer(text))
 
 
+@settings(deadline=None)
 @given(mutated_messages())
 def test_any_damaged_json_has_an_answer_of_the_right_shape(text: str) -> None:
     assert_answer(answer(text))
 
 
+@settings(deadline=None)
 @given(st.none() | st.integers() | st.text(), st.booleans(), st.text(), st.text())
 def test_any_valid_request_is_answered_under_its_id(identity: object, ascii_: bool, session: str, entry: str) -> None:
     object_ = {"jsonrpc": "2.0", "id": identity, "method": "entry", "params": [session, entry]}

@@ -94,7 +94,9 @@ class Methods(NamedTuple):
         def get_body(params: BodyParams) -> str:
             self._flush()
             stored = self.store.body(params.session_id, params.entry_id, side)
-            return NULL if stored is None or stored.data is None else _body(stored, stored.data, side, params.encoding)
+            if stored is None or stored.data is None:
+                return NULL
+            return _body(stored, b"".join(stored.data.pieces()), side, params.encoding)
 
         return get_body
 

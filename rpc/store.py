@@ -7,8 +7,9 @@ chunks and messages as JSON; it knows neither records nor HTTP.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -53,8 +54,16 @@ CREATE TABLE message (
 KEPT_COLUMN: dict[Side, str] = {"request": "request_kept", "response": "response_kept"}
 
 
+PIECE_SIZE = 256 * 1024
+"""Bytes at which a piece of a body is large enough; with the last chunk that was put it may be somewhat more."""
+
+
 class StoreError(Exception):
     """The store cannot be used; the sentence is for the user."""
+
+
+class BodyChangedError(Exception):
+    """The body that is being read was replaced, or is not there as it should be."""
 
 
 class StoredEntry(NamedTuple):
@@ -70,11 +79,25 @@ class StoredEntry(NamedTuple):
     state: bytes | None
 
 
+class BodyData(Protocol):
+    """The bytes of a body that were there when it was asked for. What is added later is not in it."""
+
+    size: int
+    """In bytes."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the bytes from their beginning, a piece at a time, so that a large body is never held as a whole.
+
+        The store may be used between two pieces. Raises `BodyChangedError` if the body was replaced meanwhile.
+        """
+        ...
+
+
 class StoredBody(NamedTuple):
     """An entry's JSON and one of its bodies as transferred; `data` is null if it was not kept."""
 
     entry_json: bytes
-    data: bytes | None
+    data: BodyData | None
 
 
 class Store(Protocol):
@@ -128,12 +151,47 @@ def _explained(path: str) -> Iterator[None]:
         raise StoreError(message) from error
 
 
+class _SqliteBody:
+    """A `BodyData`. The store tells it that it is `replaced`: new chunks may look like those that were there."""
+
+    def __init__(self, connection: sqlite3.Connection, entry: int, side: Side, size: int) -> None:
+        self.size = size
+        self.key = (entry, side)
+        self.replaced = False
+        self._connection = connection
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the bytes, a piece at a time. Raises `BodyChangedError`."""
+        position = 0
+        while position < self.size:
+            piece = self._piece(position)
+            if self.replaced or not piece:
+                raise BodyChangedError
+            yield piece[: self.size - position]
+            position += len(piece)
+
+    def _piece(self, position: int) -> bytes:
+        sql = "SELECT start, data FROM body WHERE entry = ? AND side = ? AND start >= ? ORDER BY start"
+        chunks: list[bytes] = []
+        end = position
+        with closing(self._connection.execute(sql, (*self.key, position))) as rows:
+            for start, data in rows:
+                if start != end:
+                    break
+                chunks.append(data)
+                end += len(data)
+                if end - position >= PIECE_SIZE:
+                    break
+        return b"".join(chunks)
+
+
 class SqliteStore:
     """A `Store` in one SQLite file, for use by one thread. Raises `StoreError` for a file that cannot be used."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self._path = path
         self._session_numbers: dict[str, int] = {}
+        self._bodies_in_use: weakref.WeakSet[_SqliteBody] = weakref.WeakSet()
         with _explained(str(path)):
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._prepare(durable=durable)
@@ -198,6 +256,8 @@ class SqliteStore:
         number = self._entry_number(session_id, entry_id)
         if start == 0:
             self._write("DELETE FROM body WHERE entry = ? AND side = ?", (number, side))
+            for body in self._bodies_in_use:
+                body.replaced |= body.key == (number, side)
         self._write("INSERT OR REPLACE INTO body VALUES (?, ?, ?, ?)", (number, side, start, data))
 
     def put_message(self, session_id: str, entry_id: str, number: int, json: bytes) -> None:
@@ -234,11 +294,13 @@ class SqliteStore:
         if row is None:
             return None
         number, json, kept = row
-        return StoredBody(json, None if kept is None else self._body_data(number, side))
+        return StoredBody(json, None if kept is None else self._body_data(number, side, kept))
 
-    def _body_data(self, entry: int, side: Side) -> bytes:
-        sql = "SELECT data FROM body WHERE entry = ? AND side = ? ORDER BY start"
-        return b"".join(data for (data,) in self._connection.execute(sql, (entry, side)))
+    def _body_data(self, entry: int, side: Side, size: int) -> BodyData:
+        body = _SqliteBody(self._connection, entry, side, size)
+        if size > PIECE_SIZE:  # a body of one piece is read at once
+            self._bodies_in_use.add(body)
+        return body
 
     def messages(self, session_id: str, entry_id: str) -> list[bytes] | None:
         """Return the JSON of an entry's messages, in order."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import psutil
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"nginx": "nginx-light", "wrk": "wrk"}
+PACKAGES = {"curl": "curl", "nginx": "nginx-light", "wrk": "wrk"}
 """The programs that are needed beyond Python, and Debian's packages of them."""
 
 BODY = b"x" * 1024
@@ -119,9 +119,13 @@ def mitmdump(upstream: int, *arguments: str, records: bool) -> Iterator[Proxy]:
         yield Proxy(port, psutil.Process(process.pid), url)
 
 
-def requests_per_second(port: int, *, seconds: int, connections: int) -> float:
-    """Load a proxy with wrk over kept-alive connections; return the rate. Raises RuntimeError if a request failed."""
+def requests_per_second(port: int, *headers: str, seconds: int, connections: int) -> float:
+    """Load a proxy with wrk over kept-alive connections; return the rate. Raises RuntimeError if a request failed.
+
+    With the header `Connection: close`, each request has a connection of its own.
+    """
     command = [program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}/body"]
+    command += [f"-H{header}" for header in headers]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(output)

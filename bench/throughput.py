@@ -8,14 +8,12 @@ memory of both processes after 2,000 entries and after 20,000.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from websockets.sync.client import connect
-
+from bench.endpoint import calls, entry_ids
 from bench.proxies import MissingError, Proxy, mitmdump, requests_per_second, server
 
 CONNECTIONS = 16
@@ -24,15 +22,8 @@ CONNECTIONS = 16
 def _entries(proxy: Proxy) -> int:
     """Return how many entries the proxy has recorded."""
     assert proxy.url is not None
-    with connect(proxy.url, max_size=None) as socket:
-
-        def call(method: str, **params: str) -> list[dict[str, str]]:
-            socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
-            result: list[dict[str, str]] = json.loads(socket.recv())["result"]
-            return result
-
-        (session,) = call("sessions/list")
-        return len(call("sessions/get_entry_ids", sessionId=session["id"]))
+    with calls(proxy.url) as call:
+        return len(entry_ids(call)[1])
 
 
 def _measure_rate(upstream: int, *, rounds: int, seconds: int) -> None:

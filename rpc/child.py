@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,7 @@ from rpc import records
 from rpc.endpoint import Endpoint
 from rpc.jsonrpc import Dispatcher
 from rpc.methods import Methods
-from rpc.processes import ProcessFinder
+from rpc.processes import Answer, ProcessFinder
 from rpc.recording import Recording
 from rpc.store import SqliteStore, StoreError
 
@@ -32,6 +32,9 @@ FLUSH_SECONDS = 0.05
 
 FRAMES_IN_HAND = 8
 """Frames that are read ahead of what has been taken in; beyond it the pipe fills and the proxy waits."""
+
+SEARCH_SECONDS = 1.0
+"""How long the end may wait for processes that are being looked for."""
 
 PRIVATE = 0o077
 """The umask of a process whose files hold other people's passwords."""
@@ -93,6 +96,7 @@ class Child:
         self._configuration = configuration
         self._recording = Recording(store, configuration.session, find_process=self._find_process)
         self._finder = ProcessFinder()
+        self._searches: dict[int, Answer] = {}
         self._finding: set[asyncio.Task[None]] = set()
         self._taken_in = 0
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -105,6 +109,7 @@ class Child:
         self._replies.send(records.Ready(endpoint.port))
         await self._take_in_all(payloads)
         await endpoint.close()
+        await self._end_searches()
         self._recording.close()
         self._store.commit()
         self._acknowledge()
@@ -115,14 +120,19 @@ class Child:
         ended = asyncio.Event()
         in_hand = threading.Semaphore(FRAMES_IN_HAND)
 
-        def take_in(frame: records.Frame) -> None:
+        def take_in(frame: records.Frame, searches: dict[int, Answer]) -> None:
             in_hand.release()
+            self._searches.update(searches)
             self._take_in(frame)
 
         def read() -> None:
+            sought: set[int] = set()
             for payload in payloads:
+                frame = records.decode_frame(payload)
+                # Not in the loop, which may be busy for longer than a client lives.
+                searches = self._begin_searches(frame.records, sought)
                 in_hand.acquire()
-                loop.call_soon_threadsafe(take_in, records.decode_frame(payload))
+                loop.call_soon_threadsafe(take_in, frame, searches)
             loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=read, name="pipe", daemon=True).start()
@@ -143,16 +153,33 @@ class Child:
     def _acknowledge(self) -> None:
         self._replies.send(records.Stored(self._taken_in))
 
+    def _begin_searches(self, captured: Iterable[records.Captured], sought: set[int]) -> dict[int, Answer]:
+        """Begin to look for the processes of the connections that are new in these records; return these by key."""
+        searches = {}
+        for record in captured:
+            if isinstance(record, records.ClientDisconnected):
+                sought.discard(record.key)
+            elif isinstance(record, records.ClientConnection) and record.find_process and record.key not in sought:
+                sought.add(record.key)
+                if record.peer is not None and record.local is not None:
+                    searches[record.key] = self._finder.submit(record.peer, record.local, transport=record.transport)
+        return searches
+
+    async def _end_searches(self) -> None:
+        """Wait for what is being looked for, which a client that has just ended still depends on."""
+        if self._finding:
+            await asyncio.wait(self._finding, timeout=SEARCH_SECONDS)
+        self._finder.close()
+
     def _find_process(self, connection: records.ClientConnection) -> None:
         task = asyncio.get_running_loop().create_task(self._answer_process(connection))
         self._finding.add(task)
         task.add_done_callback(self._finding.discard)
 
     async def _answer_process(self, connection: records.ClientConnection) -> None:
-        process = None
-        if connection.peer is not None and connection.local is not None:
-            found = await self._finder.find(connection.peer, connection.local, transport=connection.transport)
-            process = records.Process(found.pid, found.name) if found else None
+        search = self._searches.pop(connection.key, None)
+        found = await asyncio.wrap_future(search) if search is not None else None
+        process = records.Process(found.pid, found.name) if found else None
         self._recording.set_process(connection.key, process)
         self._replies.send(records.ProcessFound(connection.key, process))
 

@@ -1,0 +1,163 @@
+"""The owners of sockets on Linux: from a socket's ends to its inode, and from that to the processes that have it open.
+
+Of several that have (a child inherits open files), the owner is the one which opened the socket, as far as that can be
+told: the outermost ancestor that has it open under the same number. Everything here can vanish while it is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+
+from rpc.candidates import Candidates
+from rpc.client_socket import Answers, ClientSocket, Owner, is_local
+from rpc.sock_diag import SockDiag, SocketEntry
+
+PROC = "/proc"
+DELETED = " (deleted)"
+"""What the name of an executable ends with that has been replaced since it was started."""
+
+type Links = dict[str, ClientSocket]
+"""Sockets by what a link to them in `/proc/PID/fd` reads."""
+
+
+class LinuxOwners:
+    """Finds owners; for one thread. Raises OSError where the kernel has no sock_diag."""
+
+    def __init__(self) -> None:
+        self._diag = SockDiag()
+        self._candidates = Candidates(_pids())
+
+    def find_fast(self, clients: Collection[ClientSocket]) -> Answers:
+        """Return what can be found at once; what is missing may still be found thoroughly."""
+        answers: Answers = {}
+        links: Links = {}
+        for client in clients:
+            # A UDP socket need not be connected, so that nothing less than a search can tell that there is only one.
+            entry = self._search(client) if client.transport == "udp" else self._diag.look_up(client)
+            if entry is not None:
+                _take(entry, client, links, answers)
+        self._look_into(self._candidates.recent(), links, answers)
+        if links:
+            self._look_into(self._candidates.new(_pids()), links, answers)
+        return answers
+
+    def find_thoroughly(self, clients: Collection[ClientSocket]) -> Answers:
+        """Return what can be found at all; what is missing cannot be known."""
+        answers: Answers = {}
+        links: Links = {}
+        users = set()
+        for client in clients:
+            if (entry := self._diag.look_up(client) or self._search(client)) is not None:
+                users.add(entry.uid)
+                _take(entry, client, links, answers)
+        if links:
+            self._look_into(_likely_first(_pids(), users), links, answers)
+        return answers
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._diag.close()
+
+    def _search(self, client: ClientSocket) -> SocketEntry | None:
+        return self._diag.search(client) if is_local(client.ip, client.zone) else None
+
+    def _look_into(self, pids: Iterable[int], links: Links, answers: Answers) -> None:
+        """Go through processes until every link is found; what is found moves to the answers."""
+        for pid in pids:
+            if not links:
+                return
+            for client, owner in _owned(pid, links):
+                answers[client] = owner
+                self._candidates.found(owner.pid)
+
+
+def _take(entry: SocketEntry, client: ClientSocket, links: Links, answers: Answers) -> None:
+    """Note what the table says: a link to look for, or that no process has the socket any more."""
+    if entry.inode:
+        links[f"socket:[{entry.inode}]"] = client
+    else:
+        answers[client] = None
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]  # noqa: PTH208 - three times as fast
+
+
+def _likely_first(pids: Iterable[int], users: Collection[int]) -> list[int]:
+    """Return the processes of these users first, and newer ones before older ones."""
+    return sorted(pids, key=lambda pid: (_user(pid) in users, pid), reverse=True)
+
+
+def _user(pid: int) -> int:
+    try:
+        return Path(PROC, str(pid)).stat().st_uid
+    except OSError:
+        return -1
+
+
+@contextmanager
+def _open_files(pid: int) -> Iterator[int]:
+    """Open the folder of a process's open files: what it holds stays that process's, even when its id is used anew."""
+    folder = os.open(f"{PROC}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _owned(pid: int, links: Links) -> Iterator[tuple[ClientSocket, Owner]]:
+    """Take out of the links what a process has open, with the owners."""
+    try:
+        with _open_files(pid) as folder:
+            for number in reversed(os.listdir(folder)):  # noqa: PTH208 - an open one
+                link = _read_link(number, folder)
+                if link is not None and (client := links.pop(link, None)) is not None:
+                    yield client, _opener(pid, number, link) or Owner(pid, _name(folder))
+    except OSError:
+        # It has gone, or it is not for us to look into.
+        return
+
+
+def _opener(pid: int, number: str, link: str) -> Owner | None:
+    """Return the outermost ancestor that has the same socket open under the same number; null if none has."""
+    opener = None
+    while (pid := _parent(pid)) > 0:
+        try:
+            with _open_files(pid) as folder:
+                if _read_link(number, folder) != link:
+                    break
+                opener = Owner(pid, _name(folder))
+        except OSError:
+            break
+    return opener
+
+
+def _read_link(name: str, folder: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _parent(pid: int) -> int:
+    """Return the id of a process's parent; 0 if there is none or it cannot be known."""
+    try:
+        # The name, in brackets, may have brackets and spaces in it.
+        return int(Path(PROC, str(pid), "stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _name(folder: int) -> str | None:
+    """Return the name of the executable of the process whose open files these are."""
+    if (path := _read_link("../exe", folder)) is not None:
+        return PurePath(path.removesuffix(DELETED)).name or None
+    try:
+        file = os.open("../comm", os.O_RDONLY, dir_fd=folder)
+    except OSError:
+        return None
+    with os.fdopen(file, errors="replace") as comm:
+        return comm.read().removesuffix("\n") or None

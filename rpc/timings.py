@@ -6,23 +6,24 @@ and their sum is the span. Pure functions of offsets in seconds from the entry's
 
 from __future__ import annotations
 
-from itertools import pairwise
+from math import inf
 
 import msgspec
 
 from rpc.records import Connecting
 
-NOT_CONNECTING = Connecting()
+MAX_OFFSET = 1e12
+"""Seconds. An offset beyond it (a damaged capture can hold any number) was not observed."""
 
-STEPS: tuple[tuple[str, str], ...] = (
-    ("queued", "blocked"),
-    ("opened", "connect"),
-    ("resolving", "dns"),
-    ("resolved", "connect"),
-    ("connected", "blocked"),
-    ("securing", "ssl"),
-)
-"""Which phase begins with which step of connecting; the last step ends them all."""
+EXCHANGE = ("request_start", "request_end", "response_start", "response_end", "failed")
+CONNECTING = Connecting.__struct_fields__
+
+ENDS = {
+    "request_end": ("request_start", "send"),
+    "response_start": ("request_end", "wait"),
+    "response_end": ("response_start", "receive"),
+}
+"""Which phase a step ends, and the step that it begins with: if both are known it has happened, however short."""
 
 
 class Instants(msgspec.Struct, array_like=True):
@@ -36,63 +37,100 @@ class Instants(msgspec.Struct, array_like=True):
     connecting: Connecting | None = None
 
 
-def _connecting_phases(connecting: Connecting | None) -> list[tuple[float, str]]:
-    """Return when which phase of connecting begins, in order of time; an empty phase marks the end of connecting."""
-    if connecting is None:
-        return []
-    begins = [(at, phase) for step, phase in STEPS if (at := getattr(connecting, step)) is not None]
-    done = connecting.secured if connecting.securing is not None else connecting.connected
-    if done is not None:
-        begins.append((done, ""))
-    return sorted(begins, key=lambda begin: begin[0])
+def _known(instants: Instants) -> dict[str, float]:
+    """Return the steps that were observed, in order of time."""
+    *exchange, connecting = msgspec.structs.astuple(instants)
+    steps = [*zip(EXCHANGE, exchange, strict=True)]
+    if connecting is not None:
+        steps += zip(CONNECTING, msgspec.structs.astuple(connecting), strict=True)
+    known = [step for step in steps if step[1] is not None and -MAX_OFFSET <= step[1] <= MAX_OFFSET]
+    return dict(sorted(known, key=lambda step: step[1]))
 
 
-def _exchange_phase(instants: Instants, at: float) -> str:
-    """Return the phase at an instant, as far as request and response tell."""
-    if instants.response_start is not None and at >= instants.response_start:
-        return "receive"
-    if instants.request_start is not None and at < instants.request_start:
-        return "blocked"
-    if instants.request_end is None or at < instants.request_end:
-        return "send"
-    return "wait"
+def _making(known: dict[str, float]) -> dict[str, str]:
+    """Return which phase of making the connection begins with which step; an empty one is the end of it.
 
-
-def _phase(instants: Instants, begins: list[tuple[float, str]], at: float) -> str:
-    """Return the phase at an instant."""
-    begun = [phase for begin, phase in begins if begin <= at]
-    if begun and begun[-1]:
-        return begun[-1]
-    phase = _exchange_phase(instants, at)
-    is_yet_to_connect = bool(begins) and not begun
-    return "blocked" if phase == "wait" and is_yet_to_connect else phase
-
-
-def _happened(instants: Instants) -> set[str]:
-    """Return the phases that are known to have happened, however short."""
-    connecting = instants.connecting or NOT_CONNECTING
-    facts = {
-        "dns": connecting.resolved,
-        "connect": connecting.connected,
-        "ssl": connecting.secured,
-        "send": instants.request_end if instants.request_start is not None else None,
-        "wait": instants.response_start if instants.request_end is not None else None,
-        "receive": instants.response_end if instants.response_start is not None else None,
+    Looking up a name begins with the attempt to connect: nothing else is done in between. After TCP and before TLS a
+    tunnel is made, through an upstream proxy; but before there is a request, it is the client that is waited for.
+    """
+    to_tls = "connect" if known.get("connected", inf) >= known.get("request_start", -inf) else "blocked"
+    return {
+        "queued": "blocked",
+        "opened": "dns" if "resolving" in known else "connect",
+        "resolving": "dns",
+        "resolved": "connect",
+        "connected": to_tls if "securing" in known else "",
+        "securing": "ssl",
+        "secured": "",
     }
-    return {phase for phase, at in facts.items() if at is not None}
 
 
-def _known_instants(instants: Instants, begins: list[tuple[float, str]]) -> list[float]:
-    exchange = (
-        instants.request_start,
-        instants.request_end,
-        instants.response_start,
-        instants.response_end,
-        instants.failed,
-    )
-    end = instants.response_end if instants.failed is None else instants.failed
-    known = sorted({at for at in exchange if at is not None} | {at for at, _ in begins})
-    return known if end is None else [at for at in known if at <= end]
+class _Walk:
+    """A walk through an entry's steps: the phase that it is in, and what each phase has taken so far.
+
+    `made` is the phase of making the connection: null before it has begun, empty when it is done.
+    """
+
+    def __init__(self, known: dict[str, float]) -> None:
+        self.spent: dict[str, int] = {}
+        self._known = known
+        self._making = _making(known)
+        self._is_to_connect = not known.keys().isdisjoint(CONNECTING)
+        self._seen: set[str] = set()
+        self._made: str | None = None
+        self._at = 0.0
+        self._ms = 0
+
+    def take(self, step: str, at: float) -> None:
+        """Go on to a step: what has passed since the last one belongs to the phase that it began."""
+        if at > self._at:
+            phase, ms = self.phase(), int(at * 1000)
+            self.spent[phase] = self.spent.get(phase, 0) + ms - self._ms
+            self._at, self._ms = at, ms
+        self._seen.add(step)
+        if step in self._making:
+            self._made = self._making[step]
+            self._note(self._made)
+        elif step in ENDS and ENDS[step][0] in self._known:
+            self._note(ENDS[step][1])
+
+    def _note(self, phase: str) -> None:
+        """Note that a phase happens, however short."""
+        if phase:
+            self.spent.setdefault(phase, 0)
+
+    def phase(self) -> str:
+        """Return the phase that goes on."""
+        if "response_start" in self._seen:
+            return "send" if self._sends_on() else "receive"
+        if self._made:
+            return self._made
+        if "request_start" in self._known and "request_start" not in self._seen:
+            return "blocked"
+        if "request_end" not in self._seen:
+            return "send"
+        return "blocked" if self._made is None and self._is_to_connect else "wait"
+
+    def _sends_on(self) -> bool:
+        """Return whether the request goes on to a server whose response is complete already."""
+        return "response_end" in self._seen and "request_end" in self._known and "request_end" not in self._seen
+
+    def drop_unfinished(self) -> None:
+        """Drop the phases that are not over, of an entry that has not ended."""
+        going_on = {self.phase()}
+        if "ssl" in going_on:
+            going_on.add("connect")
+        if "request_end" not in self._known:
+            going_on.add("send")
+        for phase in going_on:
+            self.spent.pop(phase, None)
+
+
+def _end(known: dict[str, float]) -> float | None:
+    """Return when the entry ended: with its response or failure, and not before the last byte of its request."""
+    if "response_end" not in known and "failed" not in known:
+        return None
+    return max([known[step] for step in EXCHANGE if step in known])
 
 
 def phases(instants: Instants) -> dict[str, int]:
@@ -100,11 +138,14 @@ def phases(instants: Instants) -> dict[str, int]:
 
     `ssl` is contained in `connect`; the others are disjoint. A phase that did not happen or is not over is left out.
     """
-    begins = _connecting_phases(instants.connecting)
-    spent = dict.fromkeys(_happened(instants), 0)
-    for start, end in pairwise(_known_instants(instants, begins)):
-        phase = _phase(instants, begins, start)
-        spent[phase] = spent.get(phase, 0) + int(end * 1000) - int(start * 1000)
-    if "ssl" in spent:
-        spent["connect"] = spent.get("connect", 0) + spent["ssl"]
-    return spent
+    known = _known(instants)
+    end = _end(known)
+    walk = _Walk(known)
+    for step, at in known.items():
+        if end is None or at <= end:
+            walk.take(step, at)
+    if end is None:
+        walk.drop_unfinished()
+    if "ssl" in walk.spent:
+        walk.spent["connect"] = walk.spent.get("connect", 0) + walk.spent["ssl"]
+    return walk.spent

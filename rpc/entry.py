@@ -82,6 +82,10 @@ class Entry(msgspec.Struct, array_like=True):
     remote: records.Address | None = None
     websocket: bool = False
     ended: bool = False
+    message_count: int = 0
+    """How many rows of WebSocket messages are stored."""
+    long_message: int | None = None
+    """The first row of a message of which more is to come."""
 
 
 def started(record: records.EntryStarted, connection: Connection) -> Entry:

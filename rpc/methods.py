@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -81,14 +82,17 @@ class Methods(NamedTuple):
         json = self.store.entry_json(params.session_id, params.entry_id)
         return NULL if json is None else json.decode()
 
-    def get_websocket_messages(self, params: EntryParams) -> str:
+    async def get_websocket_messages(self, params: EntryParams) -> str:
         """Return the messages so far, or null for an entry that is no WebSocket."""
         self._flush()
         json = self.store.entry_json(params.session_id, params.entry_id)
         if json is None or not _decode_messages(json).isWebSocket:
             return NULL
-        messages = self.store.messages(params.session_id, params.entry_id) or []
-        return f"[{b','.join(messages).decode()}]"
+        parts: list[str] = []
+        for piece in self.store.messages(params.session_id, params.entry_id) or ():
+            parts.append(piece.decode())
+            await asyncio.sleep(0)
+        return f"[{''.join(parts)}]"
 
     def _body_of(self, side: Side) -> Callable[[BodyParams], str]:
         def get_body(params: BodyParams) -> str:

@@ -6,7 +6,6 @@ Answers never depend on when that is: whoever reads asks for a flush first.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 _encode_state = msgspec.msgpack.Encoder().encode
 
 type Piece = tuple[str, Side, int, bytes]
-type Message = tuple[str, int, bytes]
+type Message = tuple[str, int, bytes, bool]
 
 
 class Recording:
@@ -47,7 +46,6 @@ class Recording:
         self._dirty: dict[str, Entry] = {}
         self._pieces: list[Piece] = []
         self._messages: list[Message] = []
-        self._message_counts: dict[str, itertools.count[int]] = {}
         self._faults: dict[str, int] = {}
         self._apply: dict[type, Callable[[Any], None]] = {
             records.ListenerChanged: self._listener_changed,
@@ -61,6 +59,7 @@ class Recording:
             records.ResponseFinished: self._response_finished,
             records.EntryFailed: self._entry_failed,
             records.MessageReceived: self._message_received,
+            records.MessageContinued: self._message_continued,
             records.EntryEnded: self._entry_ended,
         }
         store.open_session(session.id, session.name, session.started)
@@ -79,8 +78,8 @@ class Recording:
             self._put(entry)
         for entry_id, side, start, data in self._pieces:
             self._store.put_body(self.session_id, entry_id, side, start, data)
-        for entry_id, number, json in self._messages:
-            self._store.put_message(self.session_id, entry_id, number, json)
+        for entry_id, number, json, ends in self._messages:
+            self._store.put_message(self.session_id, entry_id, number, json, ends=ends)
         self._forget_finished()
         self._dirty.clear()
         self._pieces.clear()
@@ -121,7 +120,6 @@ class Recording:
         for entry in self._dirty.values():
             if _is_finished(entry):
                 self._open.pop(entry.id, None)
-                self._message_counts.pop(entry.id, None)
 
     def _touch(self, entry_id: str) -> Entry:
         entry = self._open[entry_id]
@@ -202,8 +200,23 @@ class Recording:
 
     def _message_received(self, record: records.MessageReceived) -> None:
         entry = self._touch(record.entry)
-        number = next(self._message_counts.setdefault(entry.id, itertools.count()))
-        self._messages.append((entry.id, number, messages.render(record)))
+        if entry.long_message is not None:
+            # The rest of the message before is missing: its rows are never read, and are written over.
+            entry.message_count = entry.long_message
+        entry.long_message = entry.message_count if record.more else None
+        self._keep_message(entry, messages.render(record), ends=not record.more)
+
+    def _message_continued(self, record: records.MessageContinued) -> None:
+        entry = self._touch(record.entry)
+        if entry.long_message is None:
+            return
+        if not record.more:
+            entry.long_message = None
+        self._keep_message(entry, messages.render_continued(record), ends=not record.more)
+
+    def _keep_message(self, entry: Entry, json: bytes, *, ends: bool) -> None:
+        self._messages.append((entry.id, entry.message_count, json, ends))
+        entry.message_count += 1
 
     def _entry_ended(self, record: records.EntryEnded) -> None:
         self._touch(record.entry).ended = True

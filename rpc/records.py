@@ -214,9 +214,10 @@ class EntryFailed(Record, frozen=True):
 
 
 class MessageReceived(Record, frozen=True):
-    """A WebSocket message, whole. Times are Unix times, null where not seen.
+    """A WebSocket message. Times are Unix times, null where not seen.
 
-    `data` is the payload; of a close it is the reason, and `code` its code.
+    `data` is the payload; of a close it is the reason, and `code` its code. If there is `more` of the payload than one
+    record carries, it comes in the `MessageContinued` records that follow, before any other message of this entry.
     """
 
     entry: str
@@ -226,6 +227,20 @@ class MessageReceived(Record, frozen=True):
     started: float | None
     ended: float | None
     code: int | None = None
+    more: bool = False
+
+
+class MessageContinued(Record, frozen=True):
+    """The next bytes of a long WebSocket message's payload; `more` of it follows, or not.
+
+    Each piece can be read by itself: text is never cut within a character, nor binary within three bytes, which are
+    four characters of base64.
+    """
+
+    entry: str
+    type: Literal["text", "binary"]
+    data: bytes
+    more: bool
 
 
 class EntryEnded(Record, frozen=True):
@@ -248,6 +263,7 @@ type Captured = (
     | ResponseFinished
     | EntryFailed
     | MessageReceived
+    | MessageContinued
     | EntryEnded
 )
 

@@ -47,6 +47,7 @@ CREATE TABLE message (
     entry INTEGER NOT NULL,
     number INTEGER NOT NULL,
     json BLOB NOT NULL,
+    ends INTEGER NOT NULL,
     PRIMARY KEY (entry, number)
 ) STRICT;
 """
@@ -112,8 +113,11 @@ class Store(Protocol):
     def put_body(self, session_id: str, entry_id: str, side: Side, start: int, data: bytes) -> None:
         """Write a piece of a body of an entry that was put; `start` 0 replaces the body."""
 
-    def put_message(self, session_id: str, entry_id: str, number: int, json: bytes) -> None:
-        """Write the WebSocket message with this number of an entry that was put."""
+    def put_message(self, session_id: str, entry_id: str, number: int, json: bytes, *, ends: bool = True) -> None:
+        """Write the row with this number of the WebSocket messages of an entry that was put.
+
+        A row is a message's JSON, or a piece of it: the one that `ends` the message is the last one.
+        """
 
     def commit(self) -> None:
         """Make everything that was put last."""
@@ -134,8 +138,12 @@ class Store(Protocol):
         """Return one body of an entry."""
         ...
 
-    def messages(self, session_id: str, entry_id: str) -> list[bytes] | None:
-        """Return the JSON of an entry's messages, in order."""
+    def messages(self, session_id: str, entry_id: str) -> Iterator[bytes] | None:
+        """Read the JSON of the messages that an entry has now, in order, commas between them, a piece at a time.
+
+        Each piece is UTF-8 by itself; a message that has not ended is left out. The store may be used between two
+        pieces. Raises `BodyChangedError` if the messages were given up meanwhile.
+        """
         ...
 
     def close(self) -> None:
@@ -260,10 +268,10 @@ class SqliteStore:
                 body.replaced |= body.key == (number, side)
         self._write("INSERT OR REPLACE INTO body VALUES (?, ?, ?, ?)", (number, side, start, data))
 
-    def put_message(self, session_id: str, entry_id: str, number: int, json: bytes) -> None:
-        """Write the WebSocket message with this number of an entry that was put."""
+    def put_message(self, session_id: str, entry_id: str, number: int, json: bytes, *, ends: bool = True) -> None:
+        """Write a row of the WebSocket messages of an entry that was put."""
         entry = self._entry_number(session_id, entry_id)
-        self._write("INSERT OR REPLACE INTO message VALUES (?, ?, ?)", (entry, number, json))
+        self._write("INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?)", (entry, number, json, ends))
 
     def commit(self) -> None:
         """Make everything that was put last."""
@@ -302,12 +310,29 @@ class SqliteStore:
             self._bodies_in_use.add(body)
         return body
 
-    def messages(self, session_id: str, entry_id: str) -> list[bytes] | None:
-        """Return the JSON of an entry's messages, in order."""
+    def messages(self, session_id: str, entry_id: str) -> Iterator[bytes] | None:
+        """Read the JSON of an entry's messages, a piece at a time."""
         if (entry := self._entry_number(session_id, entry_id)) is None:
             return None
-        rows = self._connection.execute("SELECT json FROM message WHERE entry = ? ORDER BY number", (entry,))
-        return [json for (json,) in rows]
+        sql = "SELECT number FROM message WHERE entry = ? AND ends ORDER BY number DESC LIMIT 1"
+        row = self._connection.execute(sql, (entry,)).fetchone()
+        return self._message_pieces(entry, -1 if row is None else row[0])
+
+    def _message_pieces(self, entry: int, last: int) -> Iterator[bytes]:
+        sql = "SELECT number, json, ends FROM message WHERE entry = ? AND number BETWEEN ? AND ? ORDER BY number"
+        number = -1
+        while number < last:
+            piece = bytearray()
+            with closing(self._connection.execute(sql, (entry, number + 1, last))) as rows:
+                for number, json, ends in rows:
+                    piece += json
+                    if ends and number < last:
+                        piece += b","
+                    if len(piece) >= PIECE_SIZE:
+                        break
+            if not piece:
+                raise BodyChangedError
+            yield bytes(piece)
 
     def close(self) -> None:
         """Commit and close."""

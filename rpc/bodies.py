@@ -1,103 +1,149 @@
-"""Bodies as they are answered: the content encoding undone, as text or base64. No storage, no JSON here."""
+"""Bodies as they are answered: the content encoding undone, as a JSON string of the text or of base64.
+
+A small body is answered at once. A larger one is read, undone and rendered piece by piece, in memory that does not
+depend on its size; since it is the bytes as transferred that are answered if undoing fails, it is undone once before
+the first piece and a second time for what is answered. No storage here, and no HTTP beyond the two fields.
+"""
 
 from __future__ import annotations
 
-import base64
-import codecs
-import re
-import zlib
-from collections.abc import Callable
+import binascii
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from typing import Literal, NamedTuple, Protocol
 
-import brotli
-import zstandard
+from rpc.charsets import TextReader
+from rpc.codings import CodingError, undone
+from rpc.jsonrpc import json_string
+from rpc.turns import Turns
 
-_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+type Encoding = Literal["text", "base64"]
 
+MAX_AT_ONCE = 256 * 1024
+"""Bytes, as transferred and also when undone, that are answered at once."""
 
-class _BrokenError(Exception):
-    """What the content encoding says is not what the bytes are."""
+MAX_STEPS_AT_ONCE = 16
+"""Steps of undoing that are made at once: the empty parts of a body of many take time too."""
 
+STEPS_PER_TURN = 64
+"""Steps of undoing before others get their turn, if they do not take long."""
 
-def _gzip(data: bytes, *, complete: bool) -> bytes:
-    parts: list[bytes] = []
-    while data.startswith(b"\x1f\x8b") or not parts:
-        member = zlib.decompressobj(31)
-        parts.append(member.decompress(data))
-        if not member.eof:
-            if complete:
-                raise _BrokenError
-            break
-        data = member.unused_data
-    return b"".join(parts)
+BLOCK_SIZE = 384 * 1024
+"""Bytes that are rendered at a time; somewhat more if they come in large pieces."""
 
 
-def _deflate(data: bytes, *, complete: bool) -> bytes:
-    wrapped = len(data) > 1 and data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-    stream = zlib.decompressobj(15 if wrapped else -15)
-    plain = stream.decompress(data)
-    if complete and not stream.eof:
-        raise _BrokenError
-    return plain
+class Data(Protocol):
+    """A body's bytes as transferred."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read them from their beginning; what they are does not change from one time to the next."""
+        ...
 
 
-def _br(data: bytes, *, complete: bool) -> bytes:
-    stream = brotli.Decompressor()
-    plain: bytes = stream.process(data)
-    if complete and not stream.is_finished():
-        raise _BrokenError
-    return plain
+class Body(NamedTuple):
+    """A body, and what there is to know to answer it.
 
-
-def _zstd(data: bytes, *, complete: bool) -> bytes:
-    parts: list[bytes] = []
-    while data:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        parts.append(frame.decompress(data))
-        if not frame.eof:
-            if complete:
-                raise _BrokenError
-            break
-        data = frame.unused_data
-    return b"".join(parts)
-
-
-_UNDO: dict[str, Callable[..., bytes]] = {
-    "gzip": _gzip,
-    "x-gzip": _gzip,
-    "deflate": _deflate,
-    "br": _br,
-    "zstd": _zstd,
-}
-
-
-def undo_content_encoding(data: bytes, coding: str | None, *, complete: bool) -> bytes:
-    """Return the body with the codings of its content-encoding undone, the last one first; `data` if that fails.
-
-    A body that is not `complete` is undone as far as it goes.
+    Of one that is not `complete`, a character or a piece of encoded data that has come in part is left out.
     """
-    names = [name.strip().lower() for name in (coding or "").split(",")]
-    plain = data
+
+    data: Data
+    codings: tuple[str, ...]
+    charset: str
+    complete: bool
+
+
+def at_once(body: Body, encoding: Encoding) -> str | None:
+    """Return the body as a JSON string; null if it is too large for that."""
+    if body.data.size > MAX_AT_ONCE or (plain := _plain_at_once(body)) is None:
+        return None
+    if encoding == "base64":
+        return f'"{_base64(plain)}"'
+    return json_string(TextReader(body.charset).read(plain, last=body.complete))
+
+
+def _plain_at_once(body: Body) -> bytes | None:
+    transferred = b"".join(body.data.pieces())
+    if not body.codings:
+        return transferred
     try:
-        for name in reversed([name for name in names if name not in {"", "identity"}]):
-            plain = _UNDO[name](plain, complete=complete)
-    except (KeyError, _BrokenError, zlib.error, brotli.error, zstandard.ZstdError):
-        return data
-    return plain
+        return _joined(undone([transferred], body.codings, complete=body.complete))
+    except CodingError:
+        return transferred
 
 
-def as_base64(data: bytes) -> str:
-    """Return the bytes in base64: standard alphabet, padded."""
-    return base64.b64encode(data).decode()
+def _joined(pieces: Iterable[bytes]) -> bytes | None:
+    """Return the pieces in one; null if they are too large or too many."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > MAX_AT_ONCE or len(held) > MAX_STEPS_AT_ONCE:
+            return None
+    return b"".join(held)
 
 
-def as_text(data: bytes, content_type: str | None) -> str:
-    """Return the bytes as text in the charset of the content-type, else UTF-8; no surrogate is in it."""
-    named = _CHARSET.search(content_type or "")
+async def in_pieces(body: Body, encoding: Encoding) -> AsyncGenerator[str]:
+    """Return the body as the pieces of a JSON string, once it is known which bytes they will be."""
+    codings = body.codings if await _can_be_undone(body) else ()
+    render = _Base64() if encoding == "base64" else _Text(TextReader(body.charset), complete=body.complete)
+    return _rendered(undone(body.data.pieces(), codings, complete=body.complete), render)
+
+
+async def _can_be_undone(body: Body) -> bool:
+    if not body.codings:
+        return True
+    turns = Turns(STEPS_PER_TURN)
     try:
-        text = codecs.lookup(named[1] if named else "utf-8").decode(data, "replace")[0]
-    except (LookupError, ValueError):
-        text = None
-    if not isinstance(text, str):
-        text = data.decode("utf-8", "replace")
-    return _SURROGATE.sub("\ufffd", text)
+        for _ in undone(body.data.pieces(), body.codings, complete=body.complete):
+            await turns.step()
+    except CodingError:
+        return False
+    return True
+
+
+class _Renderer(Protocol):
+    def render(self, block: bytes, *, last: bool) -> str:
+        """Return the next characters of the JSON string. Every block but the last has a multiple of three bytes."""
+        ...
+
+
+class _Base64:
+    def render(self, block: bytes, *, last: bool) -> str:  # noqa: ARG002
+        return _base64(block)
+
+
+class _Text:
+    def __init__(self, reader: TextReader, *, complete: bool) -> None:
+        self._reader = reader
+        self._complete = complete
+
+    def render(self, block: bytes, *, last: bool) -> str:
+        return json_string(self._reader.read(block, last=last and self._complete))[1:-1]
+
+
+async def _rendered(pieces: Iterator[bytes], renderer: _Renderer) -> AsyncGenerator[str]:
+    yield '"'
+    held: list[bytes] = []
+    size = 0
+    turns = Turns(STEPS_PER_TURN)
+    for piece in pieces:
+        await turns.step()
+        held.append(piece)
+        size += len(piece)
+        if size >= BLOCK_SIZE:
+            block = b"".join(held)
+            size %= 3
+            held = [block[len(block) - size :]]
+            yield renderer.render(block[: len(block) - size], last=False)
+    yield renderer.render(b"".join(held), last=True)
+    yield '"'
+
+
+def _base64(data: bytes) -> str:
+    """Return the bytes in base64: standard alphabet, padded (RFC 4648 section 4)."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii")

@@ -22,7 +22,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from rpc.jsonrpc import Dispatcher
+from rpc.jsonrpc import Dispatcher, Text
+from rpc.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ MAX_MESSAGE = 2**20
 MAX_FRAME = 2**20
 """Characters of an answer that go into one frame; a longer answer is sent in fragments (RFC 6455 section 5.4).
 
-So a large answer takes the memory of one fragment beside its own text, other connections get their turn between two
-fragments, and clients that bound the size of a frame can read it.
+So a large answer takes the memory of few fragments, since it comes in pieces itself, other connections get their turn
+between two fragments, and clients that bound the size of a frame can read it.
 """
 
 REQUESTS_PER_TURN = 32
-"""Pipelined requests that are answered before other connections get their turn."""
+"""Pipelined requests that are answered before other connections get their turn, if they do not take long."""
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its opening handshake."""
@@ -185,26 +186,41 @@ async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> Non
 
 
 async def _answer_all(dispatcher: Dispatcher, connection: ServerConnection) -> None:
-    received = 0
+    turns = Turns(REQUESTS_PER_TURN)
     while isinstance(message := await connection.recv(), str):
         answer = await dispatcher.answer(message)
         if answer is not None:
             await _send(connection, answer)
-        received += 1
-        if received % REQUESTS_PER_TURN == 0:
-            await asyncio.sleep(0)
+        await turns.step()
     await connection.close(CloseCode.UNSUPPORTED_DATA, "messages must be text")
 
 
-async def _send(connection: ServerConnection, answer: str) -> None:
-    if len(answer) <= MAX_FRAME:
-        await connection.send(answer)
-        return
-    async with contextlib.aclosing(_fragments(answer)) as fragments:
+async def _send(connection: ServerConnection, answer: Text) -> None:
+    if isinstance(answer, str):
+        if len(answer) <= MAX_FRAME:
+            await connection.send(answer)
+            return
+        answer = _alone(answer)
+    async with contextlib.aclosing(answer), contextlib.aclosing(_fragments(answer)) as fragments:
         await connection.send(fragments)
 
 
-async def _fragments(answer: str) -> AsyncGenerator[str]:
-    for start in range(0, len(answer), MAX_FRAME):
-        yield answer[start : start + MAX_FRAME]
-        await asyncio.sleep(0)
+async def _alone(text: str) -> AsyncGenerator[str]:
+    yield text
+
+
+async def _fragments(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """Cut and join pieces to `MAX_FRAME` characters, the last ones apart."""
+    held: list[str] = []
+    size = 0
+    async for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > MAX_FRAME:
+            text, held = "".join(held), []
+            size %= MAX_FRAME
+            for start in range(0, len(text) - size, MAX_FRAME):
+                yield text[start : start + MAX_FRAME]
+                await asyncio.sleep(0)
+            held.append(text[len(text) - size :])
+    yield "".join(held)

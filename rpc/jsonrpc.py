@@ -1,6 +1,7 @@
 """JSON-RPC 2.0: the text of a message in, the text of its answer out.
 
 Nothing here knows of sockets, of the store or of what a method does. Result text is spliced into the answer as it is.
+A long answer comes in pieces, so that it need never be held as a whole.
 
 Readings of what the specification and RFC 8259 leave open:
 
@@ -14,16 +15,18 @@ Readings of what the specification and RFC 8259 leave open:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 import pydantic
 import pydantic_core
+
+from rpc.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,13 @@ MAX_NAME = 64
 """Characters of a parameter's name, which the sender may have made up, that an error repeats at the most."""
 
 MEMBERS_PER_TURN = 64
-"""Members of a batch that are answered before other tasks get their turn."""
+"""Members of a batch that are answered before other tasks get their turn, if they do not take long."""
+
+MAX_WHOLE = 2**20
+"""Characters of a batch's answers that are held; further members are answered when these have been taken."""
+
+type Text = str | AsyncGenerator[str]
+"""JSON text, whole or as pieces that make it up."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,12 @@ class Method:
     The model's fields, in their order, are the parameters, under their aliases; it is held to be strict and closed.
     `call` takes the validated parameters and returns the result as JSON text, `"null"` for null, or an awaitable of it.
     The text must be valid JSON with no escaped lone surrogate; one with a raw surrogate is answered with -32603.
+    An awaitable may also give the text in pieces. What goes wrong before that is answered; then it is too late.
     """
 
     name: str
     params: type[pydantic.BaseModel]
-    call: Callable[[Any], str | Awaitable[str]]
+    call: Callable[[Any], str | Awaitable[Text]]
 
 
 @dataclass(frozen=True)
@@ -167,36 +177,35 @@ class Dispatcher:
         if len(self._methods) < len(listed):
             raise ValueError("two methods have the same name")
 
-    async def answer(self, text: str) -> str | None:
+    async def answer(self, text: str) -> Text | None:
         """Return the answer to one message, a request or a batch; None if there is nothing to send.
 
         The answers to a batch are in the order of its requests. Raises nothing but what is no `Exception`,
-        such as `asyncio.CancelledError`.
+        such as `asyncio.CancelledError`. Pieces, though, may raise anything, and are to be closed.
         """
         text = _mended(text)
         if text.lstrip(_WHITESPACE).startswith("["):
             return await self._answer_batch(text)
         return await self._answer_one(text)
 
-    async def _answer_batch(self, text: str) -> str | None:
+    async def _answer_batch(self, text: str) -> Text | None:
         try:
             members = _MEMBERS.decode(text)
         except _UNDECODABLE:
             return _failure("null", NotJson())
         if not members:
             return _failure("null", NotARequest())
-        answers = [answer for answer in await self._answer_each(members) if answer is not None]
-        return f"[{','.join(answers)}]" if answers else None
+        return await _array(self._answer_each(members))
 
-    async def _answer_each(self, members: list[msgspec.Raw]) -> list[str | None]:
-        answers = []
-        for number, member in enumerate(members, 1):
-            answers.append(await self._answer_one(member))
-            if number % MEMBERS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        return answers
+    async def _answer_each(self, members: list[msgspec.Raw]) -> AsyncGenerator[Text]:
+        turns = Turns(MEMBERS_PER_TURN)
+        for member in members:
+            answer = await self._answer_one(member)
+            await turns.step()
+            if answer is not None:
+                yield answer
 
-    async def _answer_one(self, source: str | msgspec.Raw) -> str | None:
+    async def _answer_one(self, source: str | msgspec.Raw) -> Text | None:
         try:
             request = _REQUEST.decode(source)
             identity, params = _identity(request.id), _structured(request.params)
@@ -322,10 +331,54 @@ def _readable(value: msgspec.Raw) -> bool:
     return True
 
 
-def _success(identity: str | None, result: str) -> str:
+def _success(identity: str | None, result: Text) -> Text:
+    if not isinstance(result, str):
+        return _in_pieces(f'{{"jsonrpc":"2.0","id":{identity},"result":', result, "}")
     if not result.isascii():
         result.encode()  # raises on a surrogate, which must not leave
     return f'{{"jsonrpc":"2.0","id":{identity},"result":{result}}}'
+
+
+async def _in_pieces(head: str, result: AsyncGenerator[str], tail: str) -> AsyncGenerator[str]:
+    async with aclosing(result):
+        yield head
+        async for piece in result:
+            yield piece
+        yield tail
+
+
+async def _array(answers: AsyncGenerator[Text]) -> Text | None:
+    """Return the answers as an array, None if there are none. They are taken at once as far as they are short."""
+    held: list[str] = []
+    size = 0
+    async for answer in answers:
+        if not isinstance(answer, str) or size + len(answer) > MAX_WHOLE:
+            return _array_in_pieces(held, answer, answers)
+        held.append(answer)
+        size += len(answer)
+    return f"[{','.join(held)}]" if held else None
+
+
+async def _array_in_pieces(held: list[str], answer: Text, further: AsyncGenerator[Text]) -> AsyncGenerator[str]:
+    async with aclosing(further):
+        yield f"[{','.join(held)}," if held else "["
+        held.clear()
+        async for piece in _pieces(answer):
+            yield piece
+        async for another in further:
+            yield ","
+            async for piece in _pieces(another):
+                yield piece
+        yield "]"
+
+
+async def _pieces(text: Text) -> AsyncGenerator[str]:
+    if isinstance(text, str):
+        yield text
+        return
+    async with aclosing(text):
+        async for piece in text:
+            yield piece
 
 
 def _failure(identity: str | None, exc: Exception) -> str:

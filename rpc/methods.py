@@ -1,15 +1,17 @@
-"""The methods of the API: each takes its validated parameters and returns its result as JSON text."""
+"""The methods of the API: each takes its validated parameters and returns its result as JSON text, or in pieces."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
 
-from rpc.bodies import as_base64, as_text, undo_content_encoding
-from rpc.jsonrpc import Method
+from rpc.bodies import Body, at_once, in_pieces
+from rpc.charsets import charset_of
+from rpc.codings import codings_of
+from rpc.jsonrpc import Method, Text
 from rpc.recording import Recording
 from rpc.records import Side
 from rpc.schema import BodyParams, EntryParams, NoParams, SessionParams, render_sessions
@@ -82,25 +84,23 @@ class Methods(NamedTuple):
         json = self.store.entry_json(params.session_id, params.entry_id)
         return NULL if json is None else json.decode()
 
-    async def get_websocket_messages(self, params: EntryParams) -> str:
+    async def get_websocket_messages(self, params: EntryParams) -> Text:
         """Return the messages so far, or null for an entry that is no WebSocket."""
         self._flush()
         json = self.store.entry_json(params.session_id, params.entry_id)
         if json is None or not _decode_messages(json).isWebSocket:
             return NULL
-        parts: list[str] = []
-        for piece in self.store.messages(params.session_id, params.entry_id) or ():
-            parts.append(piece.decode())
-            await asyncio.sleep(0)
-        return f"[{''.join(parts)}]"
+        pieces = self.store.messages(params.session_id, params.entry_id) or iter(())
+        first, second = next(pieces, b""), next(pieces, None)
+        return f"[{first.decode()}]" if second is None else _array(chain((first, second), pieces))
 
-    def _body_of(self, side: Side) -> Callable[[BodyParams], str]:
-        def get_body(params: BodyParams) -> str:
+    def _body_of(self, side: Side) -> Callable[[BodyParams], str | Awaitable[Text]]:
+        def get_body(params: BodyParams) -> str | Awaitable[Text]:
             self._flush()
             stored = self.store.body(params.session_id, params.entry_id, side)
-            if stored is None or stored.data is None:
+            if stored is None or (body := _body(stored, side)) is None:
                 return NULL
-            return _body(stored, b"".join(stored.data.pieces()), side, params.encoding)
+            return at_once(body, params.encoding) or in_pieces(body, params.encoding)
 
         return get_body
 
@@ -109,13 +109,18 @@ class Methods(NamedTuple):
             self.recording.flush()
 
 
-def _body(stored: StoredBody, data: bytes, side: Side, encoding: str) -> str:
+async def _array(pieces: Iterator[bytes]) -> AsyncGenerator[str]:
+    yield "["
+    for piece in pieces:
+        yield piece.decode()
+    yield "]"
+
+
+def _body(stored: StoredBody, side: Side) -> Body | None:
     messages = _decode_messages(stored.entry_json)
     message = messages.request if side == "request" else messages.response
-    if message is None:
-        return NULL
-    coding = _field(message.headers, "content-encoding")
-    body = undo_content_encoding(data, coding, complete=message.bodySize is not None)
-    if encoding == "base64":
-        return f'"{as_base64(body)}"'
-    return _json(as_text(body, _field(message.headers, "content-type")))
+    if message is None or stored.data is None:
+        return None
+    codings = codings_of(_field(message.headers, "content-encoding"))
+    charset = charset_of(_field(message.headers, "content-type"))
+    return Body(stored.data, codings, charset, complete=message.bodySize is not None)

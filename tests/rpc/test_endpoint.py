@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from rpc import endpoint
 from rpc.endpoint import MAX_FRAME, MAX_MESSAGE, REQUESTS_PER_TURN, Endpoint
-from rpc.jsonrpc import Dispatcher, Method, json_string
+from rpc.jsonrpc import Dispatcher, Method, Text, json_string
 from rpc.schema import NoParams, SessionParams
 
 HOST = "127.0.0.1"
@@ -28,11 +28,26 @@ async def hang(_: NoParams) -> str:
     raise AssertionError
 
 
+SMALL_AND_LARGE = ["é漢😀x" * (1 if number % 3 else MAX_FRAME // 3) for number in range(60)]
+
+
+async def in_pieces(_: NoParams) -> Text:
+    return strings(*SMALL_AND_LARGE)
+
+
+async def strings(*texts: str) -> AsyncGenerator[str]:
+    yield '"'
+    for text in texts:
+        yield text
+    yield '"'
+
+
 DISPATCHER = Dispatcher(
     [
         Method("nothing", NoParams, lambda _: "null"),
         Method("echo", SessionParams, lambda params: json_string(params.session_id)),
         Method("large", NoParams, lambda _: f'"{"é漢😀x" * (LARGE // 4)}"'),
+        Method("in_pieces", NoParams, in_pieces),
         Method("hang", NoParams, hang),
     ]
 )
@@ -351,6 +366,94 @@ def test_large_answer_arrives_whole_in_frames_of_bounded_size() -> None:
             await assert_works(connection)
 
     run(scenario)
+
+
+def test_answer_in_pieces_arrives_whole_in_frames_of_one_size() -> None:
+    async def scenario(served: Endpoint) -> None:
+        async with client(served, max_size=None) as connection:
+            await connection.send(request(1, "in_pieces"))
+            frames = [frame async for frame in connection.recv_streaming(decode=True)]
+            assert {len(frame) for frame in frames[:-2]} == {MAX_FRAME}
+            assert len(frames[-2]) <= MAX_FRAME
+            assert frames[-1] == ""
+            assert json.loads("".join(frames)) == {"jsonrpc": "2.0", "id": 1, "result": "".join(SMALL_AND_LARGE)}
+            await assert_works(connection)
+
+    run(scenario)
+
+
+def test_batch_with_large_answers_arrives_whole() -> None:
+    async def scenario(served: Endpoint) -> None:
+        async with client(served, max_size=None) as connection:
+            methods = ["nothing", "in_pieces", "large", "nothing"]
+            await connection.send(f"[{','.join(request(method, method) for method in methods)}]")
+            results = {one["id"]: one["result"] for one in json.loads(await connection.recv())}
+            assert results["in_pieces"] == "".join(SMALL_AND_LARGE)
+            assert len(results["large"]) == LARGE // 4 * 4
+            assert list(results) == ["nothing", "in_pieces", "large"]
+            await assert_works(connection)
+
+    run(scenario)
+
+
+def test_large_answer_lets_others_have_their_answers_before_its_end() -> None:
+    async def scenario(served: Endpoint) -> None:
+        async with client(served, max_size=None) as connection, client(served) as bystander:
+            await connection.send(request(1, "in_pieces"))
+            large = asyncio.create_task(connection.recv())
+            answers = 0
+            while not large.done():
+                await assert_works(bystander)
+                answers += 1
+            assert json.loads(large.result())["id"] == 1
+            assert answers > 3
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("method", ["endless", "[endless]"])
+def test_client_that_leaves_in_the_middle_of_an_answer_leaves_nothing_behind(method: str) -> None:
+    closed = asyncio.Event()
+
+    async def endless(_: NoParams) -> Text:
+        async def ones() -> AsyncGenerator[str]:
+            try:
+                while True:
+                    yield "1" * MAX_FRAME
+            finally:
+                closed.set()
+
+        return ones()
+
+    async def scenario(served: Endpoint) -> None:
+        tasks = asyncio.all_tasks()
+        text = method.replace("endless", request(1, "endless"))
+        async with raw_connection(served, handshake() + text_frame(text)) as reader:
+            await reader.readexactly(MAX_FRAME)
+            assert not closed.is_set()
+        await closed.wait()
+        while asyncio.all_tasks() > tasks:  # noqa: ASYNC110  tasks tell nobody of their end
+            await asyncio.sleep(0.01)
+
+    run(scenario, Dispatcher([Method("endless", NoParams, endless)]))
+
+
+def test_answer_that_fails_in_the_middle_closes_its_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: NoParams) -> Text:
+        async def ones() -> AsyncGenerator[str]:
+            yield "1" * 2 * MAX_FRAME
+            raise OSError("secret")
+
+        return ones()
+
+    async def scenario(served: Endpoint) -> None:
+        async with client(served, max_size=None) as connection, client(served) as bystander:
+            await connection.send(request(1, "broken"))
+            assert await close_code(connection) == 1011
+            assert (await answer(bystander, request(1)))["error"]["code"] == -32601
+
+    run(scenario, Dispatcher([Method("broken", NoParams, broken)]))
+    assert [record.name for record in caplog.records if record.levelno >= logging.ERROR] == ["rpc.endpoint"]
 
 
 def test_answer_of_one_frame_is_not_fragmented() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pydantic
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpc.jsonrpc import MAX_NAME, MAX_PROBLEMS, MEMBERS_PER_TURN, Dispatcher, Method, json_string, wire_error
+from rpc import jsonrpc
+from rpc.jsonrpc import MAX_NAME, MAX_PROBLEMS, MEMBERS_PER_TURN, Dispatcher, Method, Text, json_string, wire_error
 from rpc.schema import BodyParams, EntryParams, NoParams
 
 SECRET = "sk-very-secret"
@@ -27,6 +29,16 @@ class Several(pydantic.BaseModel):
 async def later(params: EntryParams) -> str:
     await asyncio.sleep(0)
     return json.dumps(f"later {params.entry_id}")
+
+
+async def in_pieces(params: EntryParams) -> Text:
+    return pieces('"', params.session_id, params.entry_id, '"')
+
+
+async def pieces(*texts: str) -> AsyncGenerator[str]:
+    for text in texts:
+        await asyncio.sleep(0)
+        yield text
 
 
 def failing(_: NoParams) -> str:
@@ -46,6 +58,7 @@ METHODS = (
     Method("entry", EntryParams, lambda params: json_string(f"{params.session_id}/{params.entry_id}")),
     Method("body", BodyParams, lambda params: json_string(params.encoding)),
     Method("later", EntryParams, later),
+    Method("in_pieces", EntryParams, in_pieces),
     Method("several", Several, lambda params: params.model_dump_json()),
     Method("list", NoParams, lambda _: '[ {"id":1.0} ]'),
     Method("nothing", NoParams, lambda _: "null"),
@@ -61,8 +74,17 @@ PARSE_ERROR = '{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Pars
 INVALID_REQUEST = '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request"}}'
 
 
+async def joined(text: Text | None) -> str | None:
+    if text is None or isinstance(text, str):
+        return text
+    return "".join([piece async for piece in text])
+
+
 def answer(text: str) -> str | None:
-    return asyncio.run(Dispatcher(METHODS).answer(text))
+    async def answered() -> str | None:
+        return await joined(await Dispatcher(METHODS).answer(text))
+
+    return asyncio.run(answered())
 
 
 def invalid_request(identity: str) -> str:
@@ -99,6 +121,45 @@ def test_null_result_has_its_key() -> None:
 
 def test_awaitable_result_is_awaited() -> None:
     assert result(request("later", {"sessionId": "S", "entryId": "E"})) == "later E"
+
+
+def test_result_in_pieces_is_answered_in_pieces() -> None:
+    text = request("in_pieces", {"sessionId": "S", "entryId": "E"})
+    assert answer(text) == '{"jsonrpc":"2.0","id":1,"result":"SE"}'
+    assert not isinstance(asyncio.run(Dispatcher(METHODS).answer(text)), str)
+
+
+def test_notification_of_a_method_that_answers_in_pieces_is_not_answered() -> None:
+    text = '{"jsonrpc":"2.0","method":"in_pieces","params":["S","E"]}'
+    assert answer(text) is None
+    assert answer(f"[{text}]") is None
+
+
+def test_result_whose_pieces_are_given_up_is_closed() -> None:
+    closed = []
+
+    async def given_up(*, batch: bool) -> None:
+        async def endless() -> AsyncGenerator[str]:
+            try:
+                while True:
+                    yield "1"
+            finally:
+                closed.append(batch)
+
+        async def begin(_: NoParams) -> Text:
+            return endless()
+
+        text = request("endless")
+        answered = await Dispatcher([Method("endless", NoParams, begin)]).answer(f"[{text}]" if batch else text)
+        assert answered is not None
+        assert not isinstance(answered, str)
+        while await anext(answered) != "1":
+            pass
+        await answered.aclose()
+
+    asyncio.run(given_up(batch=False))
+    asyncio.run(given_up(batch=True))
+    assert closed == [False, True]
 
 
 def test_result_beyond_ascii_stays_as_it_is() -> None:
@@ -415,6 +476,36 @@ def test_batch_leaves_out_its_notifications() -> None:
     expected = '[{"jsonrpc":"2.0","id":1,"result":null}]'
     assert answer(f"[{notification},{request('nothing')},{notification}]") == expected
     assert answer(f"[{notification},{notification}]") is None
+
+
+def test_batch_with_results_in_pieces_is_answered_in_its_order() -> None:
+    order = ["nothing", "in_pieces", "in_pieces", "unknown", "nothing"]
+    params = {"in_pieces": ["S", "E"]}
+    requests = [request(method, params.get(method, []), id=number) for number, method in enumerate(order)]
+    for start in range(len(order)):
+        answers = json.loads(answer(f"[{','.join(requests[start:])}]") or "")
+        assert [one["id"] for one in answers] == list(range(len(order)))[start:]
+        assert [one.get("result", "none") for one in answers] == [None, "SE", "SE", "none", None][start:]
+
+
+def test_batch_with_long_answers_is_carried_out_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonrpc, "MAX_WHOLE", 1000)
+    calls: list[int] = []
+
+    def long(_: NoParams) -> str:
+        calls.append(len(calls))
+        return json.dumps("x" * 300)
+
+    async def scenario() -> None:
+        requests = ",".join([request("long"), '{"jsonrpc":"2.0","method":"long"}'] * 10)
+        answered = await Dispatcher([Method("long", NoParams, long)]).answer(f"[{requests}]")
+        assert answered is not None
+        assert not isinstance(answered, str)
+        assert len(calls) < 10
+        assert len(json.loads("".join([piece async for piece in answered]))) == 10
+
+    asyncio.run(scenario())
+    assert len(calls) == 20
 
 
 def test_empty_batch_is_one_invalid_request() -> None:

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from mitmproxy import ctx
+
 from addon.ids import new_id
 from addon.saved import SavedClient, SavedTls
 from rpc import records
@@ -103,6 +105,7 @@ class Client:
             http2=self.saved["http2"],
             process=records.Process(*process) if process else None,
             find_process=self._find_process,
+            is_urgent=bool(ctx.options.save_stream_file),
         )
 
 

@@ -14,8 +14,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +23,8 @@ from rpc import records
 from rpc.endpoint import Endpoint
 from rpc.jsonrpc import Dispatcher
 from rpc.methods import Methods
-from rpc.processes import Answer, ProcessFinder
 from rpc.recording import Recording
+from rpc.searches import Search, Searches
 from rpc.store import SqliteStore, StoreError
 
 FLUSH_SECONDS = 0.05
@@ -32,9 +32,6 @@ FLUSH_SECONDS = 0.05
 
 FRAMES_IN_HAND = 8
 """Frames that are read ahead of what has been taken in; beyond it the pipe fills and the proxy waits."""
-
-SEARCH_SECONDS = 1.0
-"""How long the end may wait for processes that are being looked for."""
 
 PRIVATE = 0o077
 """The umask of a process whose files hold other people's passwords."""
@@ -45,15 +42,14 @@ class Replies:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._lock = threading.Lock()
 
     def send(self, reply: records.Reply) -> None:
-        """Write one reply."""
+        """Write one reply. Any thread may call this."""
         frame = memoryview(records.encode(reply))
-        try:
+        with self._lock, suppress(BrokenPipeError):
             while frame:
                 frame = frame[os.write(self._descriptor, frame) :]
-        except BrokenPipeError:
-            pass
 
 
 class ReplyHandler(logging.Handler):
@@ -94,10 +90,8 @@ class Child:
         self._replies = replies
         self._store = store
         self._configuration = configuration
-        self._recording = Recording(store, configuration.session, find_process=self._find_process)
-        self._finder = ProcessFinder()
-        self._searches: dict[int, Answer] = {}
-        self._finding: set[asyncio.Task[None]] = set()
+        self._recording = Recording(store, configuration.session)
+        self._searches = Searches(replies.send)
         self._taken_in = 0
         self._flush_timer: asyncio.TimerHandle | None = None
 
@@ -109,7 +103,8 @@ class Child:
         self._replies.send(records.Ready(endpoint.port))
         await self._take_in_all(payloads)
         await endpoint.close()
-        await self._end_searches()
+        self._searches.end()
+        self._take_answers()
         self._recording.close()
         self._store.commit()
         self._acknowledge()
@@ -120,17 +115,14 @@ class Child:
         ended = asyncio.Event()
         in_hand = threading.Semaphore(FRAMES_IN_HAND)
 
-        def take_in(frame: records.Frame, searches: dict[int, Answer]) -> None:
+        def take_in(frame: records.Frame, searches: list[Search]) -> None:
             in_hand.release()
-            self._searches.update(searches)
-            self._take_in(frame)
+            self._take_in(frame, searches)
 
         def read() -> None:
-            sought: set[int] = set()
             for payload in payloads:
                 frame = records.decode_frame(payload)
-                # Not in the loop, which may be busy for longer than a client lives.
-                searches = self._begin_searches(frame.records, sought)
+                searches = self._searches.begin(frame.records)
                 in_hand.acquire()
                 loop.call_soon_threadsafe(take_in, frame, searches)
             loop.call_soon_threadsafe(ended.set)
@@ -138,50 +130,31 @@ class Child:
         threading.Thread(target=read, name="pipe", daemon=True).start()
         await ended.wait()
 
-    def _take_in(self, frame: records.Frame) -> None:
+    def _take_in(self, frame: records.Frame, searches: list[Search]) -> None:
         self._recording.apply(frame.records)
+        self._searches.add(searches)
         self._taken_in = frame.number
+        self._flush_later()
+
+    def _flush_later(self) -> None:
         if self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self._flush_timer = None
+        self._take_answers()
         self._recording.flush()
         self._store.commit()
         self._acknowledge()
+        if self._searches.are_under_way():
+            self._flush_later()
+
+    def _take_answers(self) -> None:
+        for found in self._searches.take_answers():
+            self._recording.set_process(found.key, found.process)
 
     def _acknowledge(self) -> None:
         self._replies.send(records.Stored(self._taken_in))
-
-    def _begin_searches(self, captured: Iterable[records.Captured], sought: set[int]) -> dict[int, Answer]:
-        """Begin to look for the processes of the connections that are new in these records; return these by key."""
-        searches = {}
-        for record in captured:
-            if isinstance(record, records.ClientDisconnected):
-                sought.discard(record.key)
-            elif isinstance(record, records.ClientConnection) and record.find_process and record.key not in sought:
-                sought.add(record.key)
-                if record.peer is not None and record.local is not None:
-                    searches[record.key] = self._finder.submit(record.peer, record.local, transport=record.transport)
-        return searches
-
-    async def _end_searches(self) -> None:
-        """Wait for what is being looked for, which a client that has just ended still depends on."""
-        if self._finding:
-            await asyncio.wait(self._finding, timeout=SEARCH_SECONDS)
-        self._finder.close()
-
-    def _find_process(self, connection: records.ClientConnection) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer_process(connection))
-        self._finding.add(task)
-        task.add_done_callback(self._finding.discard)
-
-    async def _answer_process(self, connection: records.ClientConnection) -> None:
-        search = self._searches.pop(connection.key, None)
-        found = await asyncio.wrap_future(search) if search is not None else None
-        process = records.Process(found.pid, found.name) if found else None
-        self._recording.set_process(connection.key, process)
-        self._replies.send(records.ProcessFound(connection.key, process))
 
 
 def _sentence(error: Exception, configuration: records.Configuration) -> str:

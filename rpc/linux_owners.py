@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from rpc.candidates import Candidates
 from rpc.client_socket import Answers, ClientSocket, Owner, is_local
@@ -18,6 +17,8 @@ from rpc.sock_diag import SockDiag, SocketEntry
 PROC = "/proc"
 DELETED = " (deleted)"
 """What the name of an executable ends with that has been replaced since it was started."""
+
+PAGE_BYTES = 4096
 
 type Links = dict[str, ClientSocket]
 """Sockets by what a link to them in `/proc/PID/fd` reads."""
@@ -98,66 +99,68 @@ def _user(pid: int) -> int:
         return -1
 
 
-@contextmanager
-def _open_files(pid: int) -> Iterator[int]:
-    """Open the folder of a process's open files: what it holds stays that process's, even when its id is used anew."""
-    folder = os.open(f"{PROC}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield folder
-    finally:
-        os.close(folder)
-
-
 def _owned(pid: int, links: Links) -> Iterator[tuple[ClientSocket, Owner]]:
     """Take out of the links what a process has open, with the owners."""
     try:
-        with _open_files(pid) as folder:
-            for number in reversed(os.listdir(folder)):  # noqa: PTH208 - an open one
-                link = _read_link(number, folder)
-                if link is not None and (client := links.pop(link, None)) is not None:
-                    yield client, _opener(pid, number, link) or Owner(pid, _name(folder))
+        # What an open folder holds stays that process's, even when its id is used anew.
+        folder = os.open(f"{PROC}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         # It has gone, or it is not for us to look into.
         return
+    try:
+        for number in reversed(_numbers(folder)):
+            link = _read_link(number, folder)
+            if link is not None and (client := links.pop(link, None)) is not None:
+                yield client, _opener(pid, number, link) or Owner(pid, _name("..", folder))
+    finally:
+        os.close(folder)
 
 
 def _opener(pid: int, number: str, link: str) -> Owner | None:
     """Return the outermost ancestor that has the same socket open under the same number; null if none has."""
     opener = None
-    while (pid := _parent(pid)) > 0:
-        try:
-            with _open_files(pid) as folder:
-                if _read_link(number, folder) != link:
-                    break
-                opener = Owner(pid, _name(folder))
-        except OSError:
-            break
-    return opener
+    while (pid := _parent(pid)) and _read_link(f"{PROC}/{pid}/fd/{number}") == link:
+        opener = pid
+    return Owner(opener, _name(f"{PROC}/{opener}")) if opener else None
 
 
-def _read_link(name: str, folder: int) -> str | None:
+def _numbers(folder: int) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _read_link(name: str, folder: int | None = None) -> str | None:
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError:
         return None
 
 
+def _read(path: str, folder: int | None = None) -> bytes:
+    """Return what one of the system's small files says; empty if it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY, dir_fd=folder)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, PAGE_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
+
+
 def _parent(pid: int) -> int:
     """Return the id of a process's parent; 0 if there is none or it cannot be known."""
-    try:
-        # The name, in brackets, may have brackets and spaces in it.
-        return int(Path(PROC, str(pid), "stat").read_bytes().rpartition(b")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
+    # The name comes before it, in brackets, and may have brackets and spaces in it.
+    fields = _read(f"{PROC}/{pid}/stat").rpartition(b")")[2].split(None, 2)
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
-def _name(folder: int) -> str | None:
-    """Return the name of the executable of the process whose open files these are."""
-    if (path := _read_link("../exe", folder)) is not None:
-        return PurePath(path.removesuffix(DELETED)).name or None
-    try:
-        file = os.open("../comm", os.O_RDONLY, dir_fd=folder)
-    except OSError:
-        return None
-    with os.fdopen(file, errors="replace") as comm:
-        return comm.read().removesuffix("\n") or None
+def _name(process: str, folder: int | None = None) -> str | None:
+    """Return the name of a process's executable; the process is a path, which may start at an open folder."""
+    if (path := _read_link(f"{process}/exe", folder)) is not None:
+        return path.removesuffix(DELETED).rpartition("/")[2] or None
+    return _read(f"{process}/comm", folder).removesuffix(b"\n").decode(errors="replace") or None

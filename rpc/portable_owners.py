@@ -102,10 +102,10 @@ def _is_end(entry: Any, client: ClientSocket) -> bool:
     ip = plain_ip(entry.laddr.ip)
     if not entry.raddr:
         # A UDP socket need not be connected; a TCP one is, or it is a listener.
-        return client.transport == "udp" and (ip == client.ip or ip.is_unspecified)
+        return client.transport == "udp" and (ip == client.ip or not any(ip))
     if ip != client.ip or entry.raddr.port != client.remote_port:
         return False
-    return client.remote_ip.is_unspecified or plain_ip(entry.raddr.ip) == client.remote_ip
+    return not any(client.remote_ip) or plain_ip(entry.raddr.ip) == client.remote_ip
 
 
 def _name(process: psutil.Process) -> str | None:

@@ -6,7 +6,6 @@ gone within milliseconds. What it does not find goes to the second, which looks 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import threading
@@ -56,21 +55,18 @@ class ProcessFinder:
         self._thorough = _Looker("thorough", thorough, thorough.find_thoroughly, self._give_up, rest=REST)
         self._fast = _Looker("fast", fast, fast.find_fast, self._thorough.add)
 
-    def submit(self, peer: Address, local: Address, *, transport: Transport) -> Answer:
+    def submit(self, peer: Address | None, local: Address | None, transport: Transport) -> Answer:
         """Begin to look for the owner of the socket at `peer`, whose other end is `local`. Any thread may call this.
 
         The answer is null if there is no owner on this machine or the system does not tell.
         """
         answer: Answer = Future()
-        if (client := client_socket(peer, local, transport)) is None:
+        client = client_socket(peer, local, transport) if peer and local else None
+        if client is None:
             answer.set_result(None)
         else:
             self._fast.add(Wish(client, answer))
         return answer
-
-    async def find(self, peer: Address, local: Address, *, transport: Transport) -> Owner | None:
-        """Wait for the owner of a socket: see `submit`."""
-        return await asyncio.wrap_future(self.submit(peer, local, transport=transport))
 
     def close(self) -> None:
         """End both threads; look-ups under way are not answered any more."""

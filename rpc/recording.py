@@ -27,19 +27,12 @@ type Message = tuple[str, int, bytes, bool]
 
 
 class Recording:
-    """One session under capture. `find_process` is called for each connection whose owner is asked for."""
+    """One session under capture."""
 
-    def __init__(
-        self,
-        store: Store,
-        session: records.SessionOpened,
-        *,
-        find_process: Callable[[records.ClientConnection], None],
-    ) -> None:
+    def __init__(self, store: Store, session: records.SessionOpened) -> None:
         self.session_id = session.id
         self.listener_port: int | None = None
         self._store = store
-        self._find_process = find_process
         self._connections: dict[int, Connection] = {}
         self._awaited: dict[int, Owner] = {}
         self._open: dict[str, Entry] = {}
@@ -87,7 +80,8 @@ class Recording:
 
     def set_process(self, key: int, process: records.Process | None) -> None:
         """Take in who owns the client's socket; the entries that have waited for it are completed."""
-        owner = self._awaited.pop(key)
+        if (owner := self._awaited.pop(key, None)) is None:
+            return
         owner.process = process
         owner.known = True
         for entry in self._open.values():
@@ -148,7 +142,6 @@ class Recording:
         self._connections[record.key] = Connection(record.peer, record.tls, record.http2, owner)
         if known is None and record.find_process:
             self._awaited[record.key] = owner
-            self._find_process(record)
 
     def _client_disconnected(self, record: records.ClientDisconnected) -> None:
         self._connections.pop(record.key, None)

@@ -114,6 +114,7 @@ class ClientConnection(Record, frozen=True):
     """A client's connection, or what has changed about it since the last record with this `key`.
 
     `find_process` asks the child to find the owner of the client's socket; else `process` is all there is to know.
+    `is_urgent`: flows wait for the answer before they are written, so that it should be told at once.
     """
 
     key: int
@@ -124,6 +125,7 @@ class ClientConnection(Record, frozen=True):
     http2: str | None
     process: Process | None
     find_process: bool
+    is_urgent: bool
 
 
 class ClientDisconnected(Record, frozen=True):

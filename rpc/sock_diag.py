@@ -10,10 +10,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-from rpc.client_socket import ClientSocket, Ip
+from rpc.client_socket import ClientSocket, Ip, family_of, unmapped
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -63,10 +62,10 @@ class SocketEntry(NamedTuple):
             return False
         is_connected = self.remote_port != 0
         if client.transport == "udp" and not is_connected:
-            return self.ip == client.ip or self.ip.is_unspecified
+            return self.ip == client.ip or not any(self.ip)
         if self.ip != client.ip or self.remote_port != client.remote_port:
             return False
-        return self.remote_ip == client.remote_ip or client.remote_ip.is_unspecified
+        return self.remote_ip == client.remote_ip or not any(client.remote_ip)
 
 
 class SockDiag:
@@ -77,7 +76,7 @@ class SockDiag:
         self._netlink.connect((0, 0))
         self._sequence = 0
         for transport in ("tcp", "udp"):
-            nobody = ClientSocket(transport, ip_address("127.0.0.1"), 0, ip_address("127.0.0.1"), 0, "")
+            nobody = ClientSocket(transport, bytes(4), 0, bytes(4), 0, "")
             list(self._dump(socket.AF_INET, nobody, states=0))
 
     def close(self) -> None:
@@ -87,7 +86,7 @@ class SockDiag:
     def look_up(self, client: ClientSocket) -> SocketEntry | None:
         """Return the TCP socket with exactly these ends, from the kernel's own hash table; null if there is none."""
         try:
-            for entry in self._ask(_family(client.ip), client, NLM_F_REQUEST, WITH_OWNER):
+            for entry in self._ask(family_of(client.ip), client, NLM_F_REQUEST, WITH_OWNER):
                 # The kernel falls back to a listener on the port.
                 return entry if entry.is_end(client) else None
         except OSError as error:
@@ -101,7 +100,8 @@ class SockDiag:
         It costs more than a look-up, and finds what that cannot: UDP sockets that are not connected, and sockets that
         are bound to an interface.
         """
-        families = (socket.AF_INET, socket.AF_INET6) if client.ip.version == 4 else (socket.AF_INET6,)
+        # A socket of IPv6 can be connected to an address of IPv4.
+        families = {family_of(client.ip), socket.AF_INET6}
         states = WITH_OWNER if client.transport == "tcp" else ANY_STATE
         entries = [
             entry
@@ -125,8 +125,8 @@ class SockDiag:
         body = (
             REQUEST.pack(family, PROTOCOLS[client.transport], 0, states)
             + PORTS.pack(client.port, remote_port)
-            + client.ip.packed.ljust(ADDRESS_BYTES, b"\0")
-            + client.remote_ip.packed.ljust(ADDRESS_BYTES, b"\0")
+            + client.ip.ljust(ADDRESS_BYTES, b"\0")
+            + client.remote_ip.ljust(ADDRESS_BYTES, b"\0")
             + ID_END.pack(0 if is_dump else _interface(client.zone), NO_COOKIE, NO_COOKIE)
         )
         header = HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
@@ -165,14 +165,7 @@ def _entry(message: memoryview) -> SocketEntry:
 
 
 def _ip(family: int, data: memoryview) -> Ip:
-    if family == socket.AF_INET:
-        return ip_address(bytes(data[:4]))
-    ip = IPv6Address(bytes(data))
-    return ip.ipv4_mapped or ip
-
-
-def _family(ip: Ip) -> int:
-    return socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    return bytes(data[:4]) if family == socket.AF_INET else unmapped(bytes(data))
 
 
 def _interface(zone: str) -> int:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 
@@ -9,6 +8,6 @@ from rpc.processes import ProcessFinder
 
 def test_a_socket_of_this_process_is_found() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        found = asyncio.run(ProcessFinder().find(client.getsockname(), client.getpeername(), transport="tcp"))
+        found = ProcessFinder().submit(client.getsockname(), client.getpeername(), "tcp").result()
     assert found is not None
     assert found.pid == os.getpid()

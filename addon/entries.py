@@ -16,9 +16,13 @@ from pathlib import Path
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
+from mitmproxy.proxy import layers
 
+from addon.conversations import Conversation
 from addon.faults import guarded
+from addon.frames import tapped
 from addon.ids import new_id
+from addon.layers import replaced
 from addon.link import ChildError, Link, logger
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
@@ -42,6 +46,12 @@ OPTIONS: tuple[tuple[str, type, object, str], ...] = (
         "File that keeps the recorded entries and collects sessions; empty: a private temporary file, gone at exit.",
     ),
     ("entries_session_name", str, "", "Name of the recorded session; empty: date and time."),
+    (
+        "entries_trim_websocket",
+        bool,
+        False,
+        "Let mitmproxy keep only the latest message of each WebSocket, so that long-lived ones take no memory.",
+    ),
 )
 
 
@@ -71,6 +81,7 @@ class Entries:
         """Start recording. Not `async` itself: mitmproxy calls it without awaiting it when a script is reloaded."""
         self._is_running = True
         self._support.enter_context(trailers_supported())
+        self._support.enter_context(replaced(layers.websocket, {"WebsocketLayer": tapped(self._converse)}))
         time_resolving(asyncio.get_running_loop())
         ctx.master.addons.add(self._recorder)
         return asyncio.create_task(self._start())
@@ -91,6 +102,9 @@ class Entries:
     def error(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
         """Complete what the flow saves, before it is written."""
         return _until_complete(self._recorder.seal_failure(flow))
+
+    def _converse(self, flow: http.HTTPFlow) -> Conversation:
+        return self._recorder.converse(flow, trims=ctx.options.entries_trim_websocket)
 
     async def _start(self) -> None:
         configuration = _configuration()

@@ -5,17 +5,18 @@ Each hook copies references into records and returns; it waits only while the ch
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from addon import streams, transactions
 from addon.captures import Captures
 from addon.clients import Clients
+from addon.conversations import Conversation, kept_close, kept_message, replayed, tell
 from addon.faults import guarded
 from addon.servers import Servers
 from addon.transactions import Transaction, response_parts
 from rpc import records
-from rpc.records import CHUNK_SIZE, Fields, Side
+from rpc.records import CHUNK_SIZE, Fields, MessageReceived, Side
 
 if TYPE_CHECKING:
     from mitmproxy import connection, http, tls
@@ -142,42 +143,36 @@ class Recorder:
             self._tell_response_start(transaction, flow.response)
         return self._tell_response(transaction)
 
-    @guarded
-    def websocket_message(self, flow: http.HTTPFlow) -> Wait:
-        """A WebSocket message is complete."""
+    def converse(self, flow: http.HTTPFlow, *, trims: bool) -> Conversation:
+        """Begin the conversation of a live WebSocket, which is told of all that it says."""
         transaction = self._transaction(flow)
-        if flow.websocket is not None:
-            message = flow.websocket.messages[-1]
-            self._link.send(
-                records.MessageReceived(
-                    entry=transaction.id,
-                    from_client=message.from_client,
-                    type="text" if message.is_text else "binary",
-                    data=message.content,
-                    started=None,
-                    ended=message.timestamp,
-                ),
-                len(message.content),
-            )
-        return self._link.room()
+        transaction.conversation = Conversation(transaction, self._link, trims=trims)
+        return transaction.conversation
 
     @guarded
-    def websocket_end(self, flow: http.HTTPFlow) -> None:
+    def entries_room(self, waiting: Awaitable[None]) -> Wait:
+        """A WebSocket has to wait."""
+        return waiting
+
+    @guarded
+    def websocket_message(self, flow: http.HTTPFlow) -> Wait:
+        """A WebSocket message is complete: one that no conversation has taken in is told as mitmproxy keeps it."""
+        transaction = self._transaction(flow)
+        if transaction.conversation is not None or transaction.is_replayed or flow.websocket is None:
+            return None
+        return self._tell_messages((kept_message(transaction.id, flow.websocket.messages[-1]),))
+
+    @guarded
+    def websocket_end(self, flow: http.HTTPFlow) -> Wait:
         """A WebSocket has ended."""
         transaction = self._transaction(flow)
-        if (socket := flow.websocket) is not None:
-            self._link.send(
-                records.MessageReceived(
-                    entry=transaction.id,
-                    from_client=bool(socket.closed_by_client),
-                    type="close",
-                    data=(socket.close_reason or "").encode(errors="replace"),
-                    started=None,
-                    ended=socket.timestamp_end,
-                    code=socket.close_code,
-                )
-            )
+        if transaction.is_replayed:
+            return self._tell_messages(replayed(transaction), ended=transaction)
+        if transaction.conversation is None and flow.websocket is not None:
+            close = kept_close(transaction.id, flow.websocket)
+            return self._tell_messages((close,) if close else (), ended=transaction)
         self._tell_end(transaction)
+        return None
 
     def seal_response(self, flow: http.HTTPFlow) -> Transaction:
         """Complete what a flow saves with its response; this comes before any addon that may write it."""
@@ -216,6 +211,13 @@ class Recorder:
     def _tell_end(self, transaction: Transaction) -> None:
         self._link.send(records.EntryEnded(transaction.id))
         self._end(transaction)
+
+    async def _tell_messages(self, messages: Iterable[MessageReceived], ended: Transaction | None = None) -> None:
+        for message in messages:
+            for waiting in tell(self._link, message):
+                await waiting
+        if ended is not None:
+            self._tell_end(ended)
 
     def _tell_start(self, transaction: Transaction) -> None:
         saved = transaction.saved

@@ -5,11 +5,14 @@ Plain values only, since that is what a `.flow` file can hold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NotRequired, TypedDict
 
 import msgspec
 from mitmproxy.flow import Flow
 from ulid import ULID
+
+from rpc.records import MessageType
 
 KEY = "entries"
 VERSION: Literal[1] = 1
@@ -49,6 +52,39 @@ class Saved(TypedDict):
     response_end: float | None
     failed: float | None
     connecting: tuple[float | None, ...] | None
+    frames: NotRequired[list[bytes]]
+    """Each is a `SavedFrame` as msgpack: a long-lived WebSocket has very many."""
+
+
+class SavedFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A WebSocket message or control frame: see `rpc.records.MessageReceived`.
+
+    `data` is null for a text or binary message whose payload is the one that mitmproxy itself saves.
+    """
+
+    type: MessageType
+    from_client: bool
+    started: float | None
+    ended: float | None
+    data: bytes | None = None
+    code: int | None = None
+
+    @property
+    def is_message(self) -> bool:
+        """Whether mitmproxy saves it too."""
+        return self.type in {"text", "binary"}
+
+
+encode_frame: Callable[[SavedFrame], bytes] = msgspec.msgpack.Encoder().encode
+_decode_frame: Callable[[bytes], SavedFrame] = msgspec.msgpack.Decoder(SavedFrame).decode
+
+
+def frames(saved: Saved) -> list[SavedFrame]:
+    """Return what is saved of a WebSocket, in order; nothing if that cannot be trusted."""
+    try:
+        return [_decode_frame(frame) for frame in saved.get("frames", ())]
+    except msgspec.DecodeError:
+        return []
 
 
 def _check_ids(saved: Saved) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mitmproxy import http
 
     from addon.clients import Client
+    from addon.conversations import Conversation
     from addon.servers import Server
 
 type RequestParts = tuple[bytes, bytes, str, int, bytes, bytes, bytes, Fields]
@@ -58,6 +59,7 @@ class Transaction:
         self.told_request_body: bytes | None = None
         self.told_response: ResponseParts | None = None
         self.request_is_done = False
+        self.conversation: Conversation | None = None
         self._zero = zero
         flow.metadata[saving.KEY] = saved
 

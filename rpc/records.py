@@ -16,6 +16,7 @@ import msgspec
 type Address = tuple[str, int]
 type Fields = tuple[tuple[bytes, bytes], ...]
 type Side = Literal["request", "response"]
+type MessageType = Literal["text", "binary", "close", "ping", "pong", "unknown"]
 
 CHUNK_SIZE = 256 * 1024
 """Bytes of a body that one record carries at the most; a longer body travels as several `BodyChunk` records."""
@@ -224,7 +225,7 @@ class MessageReceived(Record, frozen=True):
 
     entry: str
     from_client: bool
-    type: Literal["text", "binary", "close", "ping", "pong", "unknown"]
+    type: MessageType
     data: bytes
     started: float | None
     ended: float | None

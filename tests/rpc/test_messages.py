@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from rpc.messages import render, render_continued
-from rpc.records import MessageContinued, MessageReceived
+from rpc.records import MessageContinued, MessageReceived, MessageType
 
 ENTRY = "01ENTRY"
-
-type MessageType = Literal["text", "binary", "close", "ping", "pong", "unknown"]
 
 
 def received(type_: MessageType, data: bytes, **more: Any) -> MessageReceived:

@@ -24,6 +24,7 @@ from addon.frames import tapped
 from addon.ids import new_id
 from addon.layers import replaced
 from addon.link import ChildError, Link, logger
+from addon.push import push_supported
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
 from addon.trailers import trailers_supported
@@ -82,6 +83,7 @@ class Entries:
         self._is_running = True
         self._support.enter_context(trailers_supported())
         self._support.enter_context(replaced(layers.websocket, {"WebsocketLayer": tapped(self._converse)}))
+        self._support.enter_context(push_supported())
         time_resolving(asyncio.get_running_loop())
         ctx.master.addons.add(self._recorder)
         return asyncio.create_task(self._start())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
-from addon import streams, transactions
+from addon import http_layers, transactions
 from addon.captures import Captures
 from addon.clients import Clients
 from addon.conversations import Conversation, kept_close, kept_message, replayed, tell
@@ -64,7 +64,7 @@ class Recorder:
     @guarded
     def next_layer(self, nextlayer: NextLayer) -> None:
         """The next protocol on a connection is decided."""
-        streams.tap(nextlayer.layer, lambda client: self._clients.of(client).begin_http2())
+        http_layers.tap(nextlayer.layer, on_http2=self._http2_begins, on_dropped=self._flow_is_over)
 
     @guarded
     def server_connect(self, data: ServerConnectionHookData) -> None:
@@ -186,6 +186,16 @@ class Recorder:
         transaction.see_failure()
         return transaction
 
+    @guarded
+    def _http2_begins(self, client: connection.Client) -> None:
+        self._clients.of(client).begin_http2()
+
+    @guarded
+    def _flow_is_over(self, flow: http.HTTPFlow) -> None:
+        """End what no hook has ended: a request that went on, or was broken off, after its response."""
+        if (transaction := self._open.get(flow.id)) is not None:
+            self._tell_end(transaction)
+
     def _transaction(self, flow: http.HTTPFlow) -> Transaction:
         return self._open.get(flow.id) or self._begin(flow)
 
@@ -230,6 +240,7 @@ class Recorder:
                 connecting=transaction.connecting,
                 head=transaction.request_head(),
                 stream=saved["stream"],
+                pushed=transaction.is_pushed,
             )
         )
 

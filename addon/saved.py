@@ -37,7 +37,10 @@ class SavedClient(TypedDict):
 
 
 class Saved(TypedDict):
-    """What one flow keeps. Times are offsets in seconds from `started`, which is Unix time."""
+    """What one flow keeps. Times are offsets in seconds from `started`, which is Unix time.
+
+    `pushed` is there where a server's promise was the request.
+    """
 
     version: Literal[1]
     id: str
@@ -52,6 +55,7 @@ class Saved(TypedDict):
     response_end: float | None
     failed: float | None
     connecting: tuple[float | None, ...] | None
+    pushed: NotRequired[bool]
     frames: NotRequired[list[bytes]]
     """Each is a `SavedFrame` as msgpack: a long-lived WebSocket has very many."""
 

@@ -6,8 +6,7 @@ mitmproxy's own HTTP/2 does, and differ in nothing where there are none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -18,6 +17,8 @@ from mitmproxy.proxy.layers import http
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+
+from addon.layers import replaced
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.events import Event
@@ -93,17 +94,6 @@ class TrailersHttp1Client(_Trailers, Http1Client):
     ReceiveTrailers = http_events.ResponseTrailers
 
 
-REPLACEMENTS = {"Http1Server": TrailersHttp1Server, "Http1Client": TrailersHttp1Client}
-
-
-@contextmanager
-def trailers_supported() -> Iterator[None]:
-    """Let new connections support trailers while this is entered."""
-    originals = {name: getattr(http, name) for name in REPLACEMENTS}
-    for name, replacement in REPLACEMENTS.items():
-        setattr(http, name, replacement)
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(http, name, original)
+def trailers_supported() -> AbstractContextManager[None]:
+    """Let new connections support trailers while what is returned is entered."""
+    return replaced(http, {"Http1Server": TrailersHttp1Server, "Http1Client": TrailersHttp1Client})

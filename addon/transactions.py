@@ -69,6 +69,11 @@ class Transaction:
         return self._zero is None
 
     @property
+    def is_pushed(self) -> bool:
+        """Whether a server's promise was the request."""
+        return self.saved.get("pushed", False)
+
+    @property
     def connecting(self) -> Connecting | None:
         """How the connection was made, if this transaction accounts for it."""
         steps = self.saved["connecting"]
@@ -89,9 +94,10 @@ class Transaction:
         return ResponseHead(*self.told_response)
 
     def see_request_end(self) -> None:
-        """Take in that the request is complete."""
+        """Take in that the request is complete. A promise is whole from the start."""
         if self._zero is not None:
-            self.saved["request_end"] = _since(self._zero, self.flow.request.timestamp_end)
+            is_pushed, end = self.is_pushed, self.flow.request.timestamp_end
+            self.saved["request_end"] = self.saved["request_start"] if is_pushed else _since(self._zero, end)
 
     def see_response_start(self, response: http.Response) -> None:
         """Take in that response headers have arrived, and over which connection."""
@@ -153,7 +159,7 @@ def begin(flow: http.HTTPFlow, client: Client) -> Transaction:
         started=start.wall,
         client=client.saved,
         stream=stream.id if stream else None,
-        pseudo=stream.pseudo if stream else None,
+        pseudo=stream.pseudo_names if stream else None,
         remote=None,
         request_start=request_start - start.monotonic,
         request_end=None,
@@ -162,6 +168,8 @@ def begin(flow: http.HTTPFlow, client: Client) -> Transaction:
         failed=None,
         connecting=server.steps(start.monotonic) if server else None,
     )
+    if stream is not None and stream.is_pushed:
+        saved["pushed"] = True
     transaction = Transaction(flow, client, saved, start.monotonic)
     if server is not None:
         server.charged_to = transaction

@@ -86,6 +86,7 @@ class Entry(msgspec.Struct, array_like=True):
     """How many rows of WebSocket messages are stored."""
     long_message: int | None = None
     """The first row of a message of which more is to come."""
+    pushed: bool = False
 
 
 def started(record: records.EntryStarted, connection: Connection) -> Entry:
@@ -98,6 +99,7 @@ def started(record: records.EntryStarted, connection: Connection) -> Entry:
         stream=record.stream,
         instants=Instants(request_start=record.request_start, connecting=record.connecting),
         request_body=Body(kept=0),
+        pushed=record.pushed,
     )
 
 
@@ -171,7 +173,7 @@ def as_session_entry(entry: Entry) -> SessionEntry:
         client_addr=net_address(entry.connection.peer),
         remote_addr=net_address(entry.remote),
         http_version=version,
-        transaction_type="request",
+        transaction_type="push_promise" if entry.pushed else "request",
         request=_request(entry),
         response=_response(entry),
         is_web_socket=entry.websocket,

@@ -139,7 +139,7 @@ class EntryStarted(Record, frozen=True):
     """Request headers have arrived on the connection `connection`.
 
     `request_start` is 0, unless `connecting` tells of a server connection that was made before the request came:
-    then the entry starts with that. `stream` is the HTTP/2 stream id.
+    then the entry starts with that. `stream` is the HTTP/2 stream id. `pushed`: a server's promise was the request.
     """
 
     entry: str
@@ -149,6 +149,7 @@ class EntryStarted(Record, frozen=True):
     connecting: Connecting | None
     head: RequestHead
     stream: int | None
+    pushed: bool = False
 
 
 class RequestChanged(Record, frozen=True):

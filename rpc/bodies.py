@@ -27,7 +27,7 @@ MAX_STEPS_AT_ONCE = 16
 STEPS_PER_TURN = 64
 """Steps of undoing before others get their turn, if they do not take long."""
 
-BLOCK_SIZE = 384 * 1024
+BLOCK_SIZE = 96 * 1024
 """Bytes that are rendered at a time; somewhat more if they come in large pieces."""
 
 

@@ -69,6 +69,7 @@ _STRAY_ESCAPE = re.compile(rb"\x1b(?![ -/]{0,3}[@-Z])")
 _BEGUN_ESCAPE = re.compile(rb"\x1b[ -/]{0,3}\Z")
 
 
+@lru_cache(maxsize=128)
 def charset_of(content_type: str | None) -> str:
     """Return the name of Python's codec for the charset that a content-type field names; UTF-8 if there is none."""
     for name, value in _PARAMETER.findall(content_type or ""):
@@ -81,7 +82,6 @@ def _unquoted(value: str) -> str:
     return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value.strip("'")
 
 
-@lru_cache(maxsize=128)
 def _codec(charset: str) -> str:
     name = encodings.normalize_encoding(charset.strip().lower()).removeprefix("x_")
     name = _MORE_NAMES.get(name) or encodings.aliases.aliases.get(name, name)

@@ -15,6 +15,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import brotli
@@ -167,6 +168,7 @@ _CODINGS = {
 _ERRORS = (zlib.error, brotli.error, ZstdError)
 
 
+@lru_cache(maxsize=128)
 def codings_of(content_encoding: str | None) -> tuple[str, ...]:
     """Return the codings that a content-encoding field lists, in lower case and in the order they were applied."""
     listed = (name.strip(" \t").lower() for name in (content_encoding or "").split(","))

@@ -30,11 +30,12 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE = 2**20
 """Bytes of a client's message; a longer one closes its connection with 1009. Answers have no limit."""
 
-MAX_FRAME = 2**20
+MAX_FRAME = 2**18
 """Characters of an answer that go into one frame; a longer answer is sent in fragments (RFC 6455 section 5.4).
 
 So a large answer takes the memory of few fragments, since it comes in pieces itself, other connections get their turn
-between two fragments, and clients that bound the size of a frame can read it.
+between two fragments, and clients that bound the size of a frame can read it. Fragments four times as large take as
+much time, and make others wait four times as long.
 """
 
 REQUESTS_PER_TURN = 32

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rpc import codings
 from rpc.bodies import BLOCK_SIZE, MAX_AT_ONCE, Body, Encoding, at_once, in_pieces
+from rpc.codings import STEP_SIZE
 
 LARGE = bytes(range(256)) * 8192
 
@@ -145,14 +146,14 @@ def test_large_body_comes_in_pieces_of_bounded_size(encoding: Encoding, size: in
     came = pieces(body(*chunks, charset="latin_1"), encoding)
     answered = json.loads("".join(came))
     assert answered == (LARGE.decode("latin-1") if encoding == "text" else base64.b64encode(LARGE).decode())
-    assert max(map(len, came)) < 4 * BLOCK_SIZE
-    assert len(came) < 20
+    assert max(map(len, came)) < 4 * max(BLOCK_SIZE, size)
+    assert len(came) < 3 * len(LARGE) / BLOCK_SIZE
 
 
 def test_large_encoded_body_comes_in_pieces_of_bounded_size() -> None:
     came = pieces(body(gzip.compress(LARGE * 20), coding="gzip"), "base64")
     assert base64.b64decode(json.loads("".join(came))) == LARGE * 20
-    assert max(map(len, came)) < 2 * BLOCK_SIZE
+    assert max(map(len, came)) < 2 * (BLOCK_SIZE + STEP_SIZE)
 
 
 def test_others_have_their_turn_while_a_body_is_undone_and_rendered() -> None:

@@ -19,7 +19,7 @@ from rpc.schema import NoParams, SessionParams
 
 HOST = "127.0.0.1"
 TOKEN = "T0ken+with/odd =&%é characters"
-LARGE = 24 * MAX_FRAME + 5
+LARGE = 24 * 2**20 + 5
 """Characters of a large answer: more than the buffers of both ends of a loopback connection take."""
 
 
@@ -28,7 +28,7 @@ async def hang(_: NoParams) -> str:
     raise AssertionError
 
 
-SMALL_AND_LARGE = ["é漢😀x" * (1 if number % 3 else MAX_FRAME // 3) for number in range(60)]
+SMALL_AND_LARGE = ["é漢😀x" * (1 if number % 3 else MAX_FRAME // 3) for number in range(200)]
 
 
 async def in_pieces(_: NoParams) -> Text:

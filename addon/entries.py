@@ -10,15 +10,18 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layers
+from mitmproxy.proxy.layers import http as http_layers
 
+from addon.bodies import tapped_stream
 from addon.conversations import Conversation
+from addon.eventstream import keep_events, stream_events
 from addon.faults import guarded
 from addon.frames import tapped
 from addon.ids import new_id
@@ -27,6 +30,7 @@ from addon.link import ChildError, Link, logger
 from addon.push import push_supported
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
+from addon.throttle import throttled
 from addon.trailers import trailers_supported
 from addon.transactions import Transaction
 from rpc import records
@@ -45,6 +49,12 @@ OPTIONS: tuple[tuple[str, type, object, str], ...] = (
         str,
         "",
         "File that keeps the recorded entries and collects sessions; empty: a private temporary file, gone at exit.",
+    ),
+    (
+        "entries_stream_sse",
+        bool,
+        True,
+        "Pass text/event-stream responses on as they come; mitmproxy otherwise holds them back until they end.",
     ),
     ("entries_session_name", str, "", "Name of the recorded session; empty: date and time."),
     (
@@ -81,9 +91,8 @@ class Entries:
     def running(self) -> Awaitable[None]:
         """Start recording. Not `async` itself: mitmproxy calls it without awaiting it when a script is reloaded."""
         self._is_running = True
-        self._support.enter_context(trailers_supported())
-        self._support.enter_context(replaced(layers.websocket, {"WebsocketLayer": tapped(self._converse)}))
-        self._support.enter_context(push_supported())
+        for supported in self._supported():
+            self._support.enter_context(supported)
         time_resolving(asyncio.get_running_loop())
         ctx.master.addons.add(self._recorder)
         return asyncio.create_task(self._start())
@@ -96,8 +105,15 @@ class Entries:
         return self._link.end()
 
     @guarded
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Let an event stream pass as it comes."""
+        if ctx.options.entries_stream_sse:
+            stream_events(flow, keep=bool(ctx.options.save_stream_file))
+
+    @guarded
     def response(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
         """Complete what the flow saves, before it is written."""
+        keep_events(flow)
         return _until_complete(self._recorder.seal_response(flow))
 
     @guarded
@@ -107,6 +123,16 @@ class Entries:
 
     def _converse(self, flow: http.HTTPFlow) -> Conversation:
         return self._recorder.converse(flow, trims=ctx.options.entries_trim_websocket)
+
+    def _supported(self) -> tuple[AbstractContextManager[None], ...]:
+        """Return what mitmproxy does otherwise while entries are recorded."""
+        return (
+            trailers_supported(),
+            push_supported(),
+            replaced(http_layers, {"HttpStream": tapped_stream(self._recorder)}),
+            replaced(layers.websocket, {"WebsocketLayer": tapped(self._converse)}),
+            throttled(self._recorder.reading_room),
+        )
 
     async def _start(self) -> None:
         configuration = _configuration()

@@ -1,13 +1,19 @@
-"""Classes of mitmproxy's proxy core that recording needs to differ, put in place by name while it goes on.
+"""Seeing what mitmproxy's proxy core does: classes of it are replaced while recording goes on, and commands observed.
 
-mitmproxy looks each of them up by its name whenever it makes one; so what is there already stays as it is.
+mitmproxy looks each class up by its name whenever it makes an object of it; so what is there already stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mitmproxy.proxy.commands import Command
+
+type Commands[Result] = Generator[Command, Any, Result]
 
 
 @contextmanager
@@ -21,3 +27,15 @@ def replaced(module: ModuleType | type, replacements: Mapping[str, object]) -> I
     finally:
         for name, original in originals.items():
             setattr(module, name, original)
+
+
+def observed[Result](commands: Commands[Result], see: Callable[[Command], None]) -> Commands[Result]:
+    """Pass on commands and the replies to them, and show each command to `see` before."""
+    reply = None
+    try:
+        while True:
+            command = commands.send(reply)
+            see(command)
+            reply = yield command
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

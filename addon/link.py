@@ -33,10 +33,14 @@ class ChildError(Exception):
 
 
 class Link:
-    """One child process. `on_process` is called with each answer about a client's process."""
+    """One child process.
+
+    `on_process` is called with each answer about a client's process, `on_gathered` before what has gathered is written.
+    """
 
     def __init__(self) -> None:
         self.on_process: Callable[[int, records.Process | None], None] = lambda _key, _process: None
+        self.on_gathered: Callable[[], None] = lambda: None
         self._outbox = Outbox()
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -72,15 +76,24 @@ class Link:
             return
         self._outbox.add(record, size)
         if self._outbox.is_ripe:
-            self.flush()
-        elif self._gathering is None:
+            self._write_gathered()
+        else:
+            self.gather()
+
+    def gather(self) -> None:
+        """Write what has gathered in a little while."""
+        if self._gathering is None and not self._is_closed:
             self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write what has gathered, and what `on_gathered` has to add to it."""
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
+        self.on_gathered()
+        self._write_gathered()
+
+    def _write_gathered(self) -> None:
         # Until the child is ready, what it should know waits in the outbox.
         if self._ready is not None and self._ready.done() and (frame := self._outbox.take()) is not None:
             self._write(frame)

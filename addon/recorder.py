@@ -5,10 +5,11 @@ Each hook copies references into records and returns; it waits only while the ch
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from addon import http_layers, transactions
+from addon.bodies import Body
 from addon.captures import Captures
 from addon.clients import Clients
 from addon.conversations import Conversation, kept_close, kept_message, replayed, tell
@@ -39,7 +40,27 @@ class Recorder:
         self._servers = Servers(self._clients)
         self._captures = Captures(self._clients)
         link.on_process = self._clients.set_process
+        link.on_gathered = self._tell_arrived
         self._open: dict[str, Transaction] = {}
+        self._arriving: set[Body] = set()
+
+    def body_of(self, flow: http.HTTPFlow, side: Side) -> Body | None:
+        """Return a body of an exchange that goes on; null for one that is not recorded."""
+        transaction = self._open.get(flow.id)
+        return None if transaction is None else transaction.bodies[side]
+
+    @guarded
+    def body_arrived(self, body: Body) -> None:
+        """More of a body has arrived. The child is told with what else gathers, unless the body is complete by then."""
+        if body.is_ripe:
+            self._tell_chunk(body)
+        elif body not in self._arriving:
+            self._arriving.add(body)
+            self._link.gather()
+
+    def reading_room(self) -> Wait:
+        """Return what to wait for before more is read from any connection; null if there is no need."""
+        return self._link.room()
 
     @guarded
     def client_connected(self, client: connection.Client) -> None:
@@ -215,6 +236,7 @@ class Recorder:
         flow_id = transaction.flow.id
         self._open.pop(flow_id, None)
         transaction.client.open.pop(flow_id, None)
+        self._arriving.difference_update(transaction.bodies.values())
         if transaction.is_replayed:
             self._link.send(records.ClientDisconnected(transaction.client.key))
 
@@ -253,17 +275,16 @@ class Recorder:
         # mitmproxy gives a CONNECT no content; it cannot have any (RFC 9110 section 9.3.6).
         content = b"" if request.data.method == b"CONNECT" else request.data.content
         transaction.request_is_done = True
-        transaction.told_request_body = content
         self._tell_changed_request(transaction)
-        return self._send_body(
+        return self._finish_body(
             transaction,
             "request",
             content,
-            records.RequestFinished(
+            lambda body, size: records.RequestFinished(
                 entry=transaction.id,
                 at=transaction.saved["request_end"],
-                body=_small(content),
-                size=None if content is None else len(content),
+                body=body,
+                size=size,
                 trailers=_fields(request.trailers),
             ),
         )
@@ -286,30 +307,32 @@ class Recorder:
         response = transaction.flow.response
         if response is None:
             return None
-        content = response.data.content
         is_changed = response_parts(response) != transaction.told_response
         is_websocket = transaction.flow.websocket is not None
         ended = transaction.request_is_done and not is_websocket
-        if ended:
-            self._end(transaction)
-        return self._send_body(
+        waiting = self._finish_body(
             transaction,
             "response",
-            content,
-            records.ResponseFinished(
+            response.data.content,
+            lambda body, size: records.ResponseFinished(
                 entry=transaction.id,
                 at=transaction.saved["response_end"],
                 head=transaction.response_head(response) if is_changed else None,
-                body=_small(content),
-                size=None if content is None else len(content),
+                body=body,
+                size=size,
                 trailers=_fields(response.trailers),
                 websocket=is_websocket,
                 ended=ended,
             ),
         )
+        if ended:
+            self._end(transaction)
+        return waiting
 
     def _tell_failure(self, transaction: Transaction) -> None:
         self._tell_changed_request(transaction)
+        for body in transaction.bodies.values():
+            self._tell_chunk(body)
         error, saved = transaction.flow.error, transaction.saved
         self._link.send(
             records.EntryFailed(
@@ -322,24 +345,43 @@ class Recorder:
         )
         self._end(transaction)
 
-    def _send_body(self, transaction: Transaction, side: Side, content: bytes | None, last: records.Captured) -> Wait:
-        """Send a body and what ends it. A body that fits travels in that record; one that does not goes in pieces."""
-        if content is None or len(content) <= CHUNK_SIZE:
-            self._link.send(last, len(content or b""))
-            return self._link.room()
-        return self._send_pieces(transaction.id, side, content, last)
+    def _finish_body(
+        self,
+        transaction: Transaction,
+        side: Side,
+        content: bytes | None,
+        finished: Callable[[bytes | None, int | None], records.Captured],
+    ) -> Wait:
+        """Send what is not told of a body, and the record that ends it: the body goes along with that if it fits."""
+        body = transaction.bodies[side]
+        self._arriving.discard(body)
+        if body.is_streamed:
+            self._tell_chunk(body)
+            self._link.send(finished(None, body.size))
+        elif content is None:
+            self._link.send(finished(None, None))
+        elif body.told or len(content) > CHUNK_SIZE:
+            return self._send_rest(body.rest(content), finished(None, len(content)))
+        else:
+            self._link.send(finished(content, len(content)), len(content))
+        return self._link.room()
 
-    async def _send_pieces(self, entry: str, side: Side, content: bytes, last: records.Captured) -> None:
-        for start in range(0, len(content), CHUNK_SIZE):
-            piece = content[start : start + CHUNK_SIZE]
-            self._link.send(records.BodyChunk(entry, side, start, piece), len(piece))
+    async def _send_rest(self, rest: Iterator[records.BodyChunk], last: records.Captured) -> None:
+        for chunk in rest:
+            self._link.send(chunk, len(chunk.data))
             if (room := self._link.room()) is not None:
                 await room
         self._link.send(last)
 
+    def _tell_chunk(self, body: Body) -> None:
+        if (chunk := body.take()) is not None:
+            self._link.send(chunk, len(chunk.data))
 
-def _small(content: bytes | None) -> bytes | None:
-    return content if content is not None and len(content) <= CHUNK_SIZE else None
+    def _tell_arrived(self) -> None:
+        """Tell of what has arrived of bodies that are not complete."""
+        for body in self._arriving:
+            self._tell_chunk(body)
+        self._arriving.clear()
 
 
 def _fields(headers: http.Headers | None) -> Fields:

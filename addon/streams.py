@@ -10,6 +10,8 @@ from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
+from addon.layers import observed
+
 if TYPE_CHECKING:
     from mitmproxy import http
     from mitmproxy.proxy import commands
@@ -58,17 +60,12 @@ class TappedHttp2Server(Http2Server):
         """Handle an event of the connection; return whether to stop."""
         handling = super().handle_h2_event(event)
         if isinstance(event, h2.events.RequestReceived):
-            handling = _marked(handling, Stream.of(event.stream_id, event.headers))
-        return (yield from handling)
+            stream = Stream.of(event.stream_id, event.headers)
+            handling = observed(handling, lambda command: _mark_request(command, stream))
+        return handling
 
 
-def _marked(handling: Generator[commands.Command, Any, bool], stream: Stream) -> Generator[commands.Command, Any, bool]:
-    """Pass commands on, and note the stream on the request that one of them carries."""
-    try:
-        while True:
-            command = next(handling)
-            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
-                mark(command.event.request, stream)
-            yield command
-    except StopIteration as stop:
-        return bool(stop.value)
+def _mark_request(command: commands.Command, stream: Stream) -> None:
+    """Note the stream on the request that a command may carry."""
+    if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+        mark(command.event.request, stream)

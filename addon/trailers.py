@@ -1,7 +1,7 @@
 """Trailer fields over HTTP/1 (RFC 9112 section 7.1.2): mitmproxy cannot read or write them, and the exchange hangs.
 
-Two classes take the place of mitmproxy's, which it looks up by name at each connection. They hand trailers on as
-mitmproxy's own HTTP/2 does, and differ in nothing where there are none.
+Two classes that take the place of mitmproxy's. They hand trailers on as mitmproxy's own HTTP/2 does, and differ in
+nothing where there are none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import h11
 from h11._readers import ChunkedReader
 from mitmproxy.http import Headers
 from mitmproxy.proxy import commands
-from mitmproxy.proxy.layers import http
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from addon import saved as saving
+from addon.bodies import Body
 from addon.clock import Now, now
 from addon.ids import new_id
 from addon.saved import Saved
 from addon.servers import find, find_attempt
 from addon.streams import stream_of
-from rpc.records import Address, Connecting, Fields, RequestHead, ResponseHead
+from rpc.records import Address, Connecting, Fields, RequestHead, ResponseHead, Side
 
 if TYPE_CHECKING:
     from mitmproxy import http
@@ -56,7 +57,7 @@ class Transaction:
         self.saved = saved
         self.id = saved["id"]
         self.told_request: RequestParts | None = None
-        self.told_request_body: bytes | None = None
+        self.bodies: dict[Side, Body] = {"request": Body(self.id, "request"), "response": Body(self.id, "response")}
         self.told_response: ResponseParts | None = None
         self.request_is_done = False
         self.conversation: Conversation | None = None

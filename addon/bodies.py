@@ -1,0 +1,158 @@
+"""Bodies on their way through the proxy: what has arrived of each, and how much of that the child has been told.
+
+mitmproxy's hooks show a body when it is complete, or not at all if it is streamed. The layer of a stream sees it pass:
+what it waits for as it arrives, and what it streams as it goes out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from mitmproxy.proxy.layers.http import HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._events import RequestData, ResponseData
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
+
+from addon.layers import observed
+from rpc.records import CHUNK_SIZE, BodyChunk, Side
+
+if TYPE_CHECKING:
+    from mitmproxy import http
+    from mitmproxy.proxy.commands import Command
+    from mitmproxy.proxy.events import Event
+
+    from addon.layers import Commands
+
+
+class Body:
+    """One side's body. `is_streamed`: mitmproxy passes it on as it comes, and does not keep it."""
+
+    __slots__ = ("_content", "_pieces", "_size", "entry", "is_streamed", "side", "told")
+
+    def __init__(self, entry: str, side: Side) -> None:
+        self.entry = entry
+        self.side = side
+        self.is_streamed = False
+        self.told = 0
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._content: bytes | None = None
+
+    @property
+    def is_ripe(self) -> bool:
+        """Whether enough has arrived for a record of its own."""
+        return self._size - self.told >= CHUNK_SIZE
+
+    @property
+    def size(self) -> int:
+        """Bytes that have arrived."""
+        return self._size
+
+    def arrive(self, data: bytes) -> None:
+        """Take in a piece."""
+        self._pieces.append(data)
+        self._size += len(data)
+
+    def stream(self) -> None:
+        """Begin anew with what goes out: it need not be what has arrived."""
+        self.is_streamed = True
+        self.told = self._size = 0
+        self._pieces = []
+
+    def complete(self, content: bytes | None) -> None:
+        """Take in that all has arrived, and is this object. Another one in its place later is another body."""
+        self._content = content
+
+    def take(self) -> BodyChunk | None:
+        """Return what has arrived and is not told yet; null if nothing has."""
+        if not self._pieces:
+            return None
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        chunk = BodyChunk(self.entry, self.side, self.told, data)
+        self.told, self._pieces = self._size, []
+        return chunk
+
+    def rest(self, content: bytes) -> Iterator[BodyChunk]:
+        """Yield what is not told yet of the content that the body has in the end, in pieces that fit a record."""
+        self._pieces = []
+        start = self.told if content is self._content else 0
+        for at in range(start, len(content), CHUNK_SIZE):
+            yield BodyChunk(self.entry, self.side, at, content[at : at + CHUNK_SIZE])
+
+
+class Tap(Protocol):
+    """Who is told of bodies."""
+
+    def body_of(self, flow: http.HTTPFlow, side: Side) -> Body | None:
+        """Return a body of an exchange that goes on; null for one that is not recorded."""
+        ...
+
+    def body_arrived(self, body: Body) -> None:
+        """More of a body has arrived."""
+
+
+class TappedHttpStream(HttpStream):
+    """mitmproxy's layer of one exchange; it tells `tap` what passes."""
+
+    tap: ClassVar[Tap]
+
+    def state_consume_request_body(self, event: Event) -> Commands[None]:
+        """Wait for the request's body."""
+        if isinstance(event, RequestData):
+            self._arrive("request", event.data)
+        return observed(super().state_consume_request_body(event), self._see_request_end)
+
+    def state_consume_response_body(self, event: Event) -> Commands[None]:
+        """Wait for the response's body."""
+        if isinstance(event, ResponseData):
+            self._arrive("response", event.data)
+        return observed(super().state_consume_response_body(event), self._see_response_end)
+
+    def start_request_stream(self) -> Commands[None]:
+        """Begin to pass the request's body on."""
+        self._stream("request")
+        return super().start_request_stream()
+
+    def start_response_stream(self) -> Commands[None]:
+        """Begin to pass the response's body on."""
+        self._stream("response")
+        return super().start_response_stream()
+
+    def state_stream_request_body(self, event: Event) -> Commands[None]:
+        """Pass the request's body on."""
+        return observed(super().state_stream_request_body(event), self._see_request_data)
+
+    def state_stream_response_body(self, event: Event) -> Commands[None]:
+        """Pass the response's body on."""
+        return observed(super().state_stream_response_body(event), self._see_response_data)
+
+    def _see_request_end(self, command: Command) -> None:
+        if isinstance(command, HttpRequestHook) and (body := self.tap.body_of(self.flow, "request")) is not None:
+            body.complete(self.flow.request.data.content)
+
+    def _see_response_end(self, command: Command) -> None:
+        if isinstance(command, HttpResponseHook) and (body := self.tap.body_of(self.flow, "response")) is not None:
+            assert self.flow.response is not None
+            body.complete(self.flow.response.data.content)
+
+    def _see_request_data(self, command: Command) -> None:
+        if isinstance(command, SendHttp) and isinstance(command.event, RequestData):
+            self._arrive("request", command.event.data)
+
+    def _see_response_data(self, command: Command) -> None:
+        if isinstance(command, SendHttp) and isinstance(command.event, ResponseData):
+            self._arrive("response", command.event.data)
+
+    def _arrive(self, side: Side, data: bytes) -> None:
+        if data and (body := self.tap.body_of(self.flow, side)) is not None:
+            body.arrive(data)
+            self.tap.body_arrived(body)
+
+    def _stream(self, side: Side) -> None:
+        if (body := self.tap.body_of(self.flow, side)) is not None:
+            body.stream()
+
+
+def tapped_stream(tap: Tap) -> type[HttpStream]:
+    """Return the layer that tells this tap what passes."""
+    return type("TappedHttpStream", (TappedHttpStream,), {"tap": tap})

@@ -13,6 +13,7 @@ import h11
 from h11._readers import ChunkedReader
 from mitmproxy.http import Headers
 from mitmproxy.proxy import commands
+from mitmproxy.proxy.layers import http
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server

@@ -44,7 +44,9 @@ class Captures:
             pseudo=None,
             remote=flow.server_conn.peername,
             request_start=None,
+            released=None,
             request_end=None,
+            sent=None,
             response_start=None,
             response_end=None,
             failed=None,
@@ -63,21 +65,10 @@ class Captures:
             saved["response_end"] = _offset(flow.response.timestamp_end, zero)
         if flow.error is not None and flow.websocket is None:
             saved["failed"] = _offset(flow.error.timestamp, zero)
-        if self._accounts_for(flow.server_conn) and flow.server_conn.timestamp_start is not None:
-            self._add_connecting(saved, flow.server_conn, zero)
-
-    def _add_connecting(self, saved: Saved, server: connection.Server, zero: float) -> None:
-        """Add the making of the connection; the entry starts with it if it came before the request."""
-        opened = server.timestamp_start or zero
-        earlier = max(0.0, zero - opened)
-        saved["started"] -= earlier
-        for step in ("request_start", "request_end", "response_start", "response_end", "failed"):
-            if (at := saved[step]) is not None:
-                saved[step] = at + earlier
-        start = zero - earlier
-        connected, secured = _offset(server.timestamp_tcp_setup, start), _offset(server.timestamp_tls_setup, start)
-        securing = connected if secured is not None else None
-        saved["connecting"] = (None, opened - start, None, None, connected, securing, secured)
+        if flow.server_conn.timestamp_start is not None:
+            saved["sent"] = _sent(saved, flow.server_conn, zero)
+            if self._accounts_for(flow.server_conn):
+                _add_connecting(saved, flow.server_conn, flow.server_conn.timestamp_start, zero)
 
     def _accounts_for(self, server: connection.Server) -> bool:
         """Return whether this is the first flow on a connection."""
@@ -86,6 +77,29 @@ class Captures:
         if len(self._accounted) > CONNECTIONS_REMEMBERED:
             self._accounted.popitem(last=False)
         return is_first
+
+
+def _add_connecting(saved: Saved, server: connection.Server, opened: float, zero: float) -> None:
+    """Add the making of the connection; the entry starts with it if it came before the request."""
+    start = min(opened, zero)
+    saved["started"] -= zero - start
+    for step in ("request_start", "request_end", "sent", "response_start", "response_end", "failed"):
+        if (at := saved[step]) is not None:
+            saved[step] = at + zero - start
+    connected, secured = _offset(server.timestamp_tcp_setup, start), _offset(server.timestamp_tls_setup, start)
+    securing = connected if secured is not None else None
+    saved["connecting"] = (None, opened - start, None, None, connected, securing, secured)
+
+
+def _sent(saved: Saved, server: connection.Server, zero: float) -> float | None:
+    """Return when the request can have been sent on: when it was complete, and the connection made; null if it was not.
+
+    It may have been held in between. Of a request that was passed on as it came, this is its end.
+    """
+    if not server.timestamp_tcp_setup and saved["response_start"] is None:
+        return None
+    made = (_offset(server.timestamp_tcp_setup, zero), _offset(server.timestamp_tls_setup, zero))
+    return max((at for at in (saved["request_end"], *made) if at is not None), default=None)
 
 
 def is_har(flow: http.HTTPFlow) -> bool:

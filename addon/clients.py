@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mitmproxy import ctx
 
+from addon.clock import Timeline, now
 from addon.ids import new_id
 from addon.saved import SavedClient, SavedTls
 from rpc import records
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from mitmproxy import connection, tls
 
     from addon.link import Link
-    from addon.servers import Server
-    from addon.transactions import Transaction
 
 PROCESS_SECONDS = 1.0
 """How long a flow that is being written to a file may wait for the answer about its client's process."""
@@ -41,8 +40,8 @@ class Client:
     def __init__(self, key: int, conn: connection.Client, saved: SavedClient, *, find_process: bool) -> None:
         self.key = key
         self.saved = saved
-        self.open: dict[str, Transaction] = {}
-        self.servers: dict[str, Server] = {}
+        self.since = now()
+        self.timeline = Timeline(self.since)
         self._conn = conn
         self._find_process = find_process
         self._is_told = False

@@ -30,6 +30,7 @@ from addon.link import ChildError, Link, logger
 from addon.push import push_supported
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
+from addon.sending import timed_stream
 from addon.throttle import throttled
 from addon.trailers import trailers_supported
 from addon.transactions import Transaction
@@ -105,6 +106,11 @@ class Entries:
         return self._link.end()
 
     @guarded
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Begin the flow's entry, before other addons hold it."""
+        self._recorder.begin(flow)
+
+    @guarded
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Let an event stream pass as it comes."""
         if ctx.options.entries_stream_sse:
@@ -126,10 +132,11 @@ class Entries:
 
     def _supported(self) -> tuple[AbstractContextManager[None], ...]:
         """Return what mitmproxy does otherwise while entries are recorded."""
+        stream = timed_stream(tapped_stream(self._recorder), self._recorder.connection_answered)
         return (
             trailers_supported(),
             push_supported(),
-            replaced(http_layers, {"HttpStream": tapped_stream(self._recorder)}),
+            replaced(http_layers, {"HttpStream": stream}),
             replaced(layers.websocket, {"WebsocketLayer": tapped(self._converse)}),
             throttled(self._recorder.reading_room),
         )

@@ -14,7 +14,7 @@ from addon.captures import Captures
 from addon.clients import Clients
 from addon.conversations import Conversation, kept_close, kept_message, replayed, tell
 from addon.faults import guarded
-from addon.servers import Servers
+from addon.servers import Servers, server_of
 from addon.transactions import Transaction, response_parts
 from rpc import records
 from rpc.records import CHUNK_SIZE, Fields, MessageReceived, Side
@@ -22,9 +22,11 @@ from rpc.records import CHUNK_SIZE, Fields, MessageReceived, Side
 if TYPE_CHECKING:
     from mitmproxy import connection, http, tls
     from mitmproxy.proxy.layer import NextLayer
+    from mitmproxy.proxy.layers.quic import QuicTlsData
     from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
     from addon.link import Link
+    from addon.sending import Answer
 
 type Wait = Awaitable[None] | None
 
@@ -37,7 +39,7 @@ class Recorder:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._clients = Clients(link)
-        self._servers = Servers(self._clients)
+        self._servers = Servers()
         self._captures = Captures(self._clients)
         link.on_process = self._clients.set_process
         link.on_gathered = self._tell_arrived
@@ -103,13 +105,13 @@ class Recorder:
         self._servers.failed(data)
 
     @guarded
-    def server_disconnected(self, data: ServerConnectionHookData) -> None:
-        """A connection to a server has ended."""
-        self._servers.disconnected(data)
-
-    @guarded
     def tls_start_server(self, data: tls.TlsData) -> None:
         """The TLS handshake with a server begins."""
+        self._servers.securing(data)
+
+    @guarded
+    def quic_start_server(self, data: QuicTlsData) -> None:
+        """The QUIC handshake with a server, of which TLS is a part, begins."""
         self._servers.securing(data)
 
     @guarded
@@ -118,9 +120,27 @@ class Recorder:
         self._servers.secured(data)
 
     @guarded
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        """An upstream proxy is asked for a tunnel."""
+        self._servers.tunnelling(flow)
+
+    @guarded
+    def connection_answered(self, flow: http.HTTPFlow, answer: Answer) -> None:
+        """A request has got a connection, and is sent on, or has not got one."""
+        if (transaction := self._open.get(flow.id)) is None:
+            return
+        if answer.granted is not None:
+            transaction.see_sending(answer.server())
+        else:
+            transaction.see_refusal(answer.server())
+
+    @guarded
     def requestheaders(self, flow: http.HTTPFlow) -> Wait:
-        """Request headers have arrived: the entry begins."""
-        self._begin(flow)
+        """Every addon has seen the request's headers."""
+        transaction = self._transaction(flow)
+        if flow.intercepted:
+            return self._released(transaction)
+        transaction.see_release()
         return self._link.room()
 
     @guarded
@@ -157,6 +177,7 @@ class Recorder:
         """A CONNECT has failed: the one kind of CONNECT that is an entry. The proxy itself has answered it."""
         transaction = self._begin(flow)
         transaction.see_request_end()
+        transaction.see_refusal(server_of(flow.server_conn))
         transaction.see_failure()
         transaction.see_response_end()
         self._tell_request(transaction)
@@ -195,6 +216,10 @@ class Recorder:
         self._tell_end(transaction)
         return None
 
+    def begin(self, flow: http.HTTPFlow) -> None:
+        """Begin an entry: request headers have arrived. This comes before the addons that may hold them."""
+        self._begin(flow)
+
     def seal_response(self, flow: http.HTTPFlow) -> Transaction:
         """Complete what a flow saves with its response; this comes before any addon that may write it."""
         transaction = self._transaction(flow)
@@ -217,6 +242,13 @@ class Recorder:
         if (transaction := self._open.get(flow.id)) is not None:
             self._tell_end(transaction)
 
+    async def _released(self, transaction: Transaction) -> None:
+        """Wait with the flow until it is let go, to see when that is."""
+        await transaction.flow.wait_for_resume()
+        transaction.see_release()
+        if (room := self._link.room()) is not None:
+            await room
+
     def _transaction(self, flow: http.HTTPFlow) -> Transaction:
         return self._open.get(flow.id) or self._begin(flow)
 
@@ -227,15 +259,13 @@ class Recorder:
         else:
             transaction = self._captures.transaction(flow)
             client = transaction.client
-        self._open[flow.id] = client.open[flow.id] = transaction
+        self._open[flow.id] = transaction
         client.tell(self._link)
         self._tell_start(transaction)
         return transaction
 
     def _end(self, transaction: Transaction) -> None:
-        flow_id = transaction.flow.id
-        self._open.pop(flow_id, None)
-        transaction.client.open.pop(flow_id, None)
+        self._open.pop(transaction.flow.id, None)
         self._arriving.difference_update(transaction.bodies.values())
         if transaction.is_replayed:
             self._link.send(records.ClientDisconnected(transaction.client.key))
@@ -286,6 +316,7 @@ class Recorder:
                 body=body,
                 size=size,
                 trailers=_fields(request.trailers),
+                released=transaction.saved["released"],
             ),
         )
 
@@ -300,6 +331,7 @@ class Recorder:
                 head=transaction.response_head(response),
                 remote=saved["remote"],
                 connecting=transaction.connecting,
+                sent=saved["sent"],
             )
         )
 
@@ -341,6 +373,7 @@ class Recorder:
                 message=error.msg if error else "",
                 remote=saved["remote"],
                 connecting=transaction.connecting,
+                sent=saved["sent"],
             )
         )
         self._end(transaction)

@@ -50,7 +50,9 @@ class Saved(TypedDict):
     pseudo: tuple[bytes, ...] | None
     remote: tuple[str, int] | None
     request_start: float | None
+    released: float | None
     request_end: float | None
+    sent: float | None
     response_start: float | None
     response_end: float | None
     failed: float | None

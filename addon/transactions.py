@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from addon import saved as saving
@@ -9,7 +10,7 @@ from addon.bodies import Body
 from addon.clock import Now, now
 from addon.ids import new_id
 from addon.saved import Saved
-from addon.servers import find, find_attempt
+from addon.servers import Server, server_of
 from addon.streams import stream_of
 from rpc.records import Address, Connecting, Fields, RequestHead, ResponseHead, Side
 
@@ -51,7 +52,9 @@ class Transaction:
     Out of a saved capture everything is known already: then nothing that is seen happening changes it.
     """
 
-    def __init__(self, flow: http.HTTPFlow, client: Client, saved: Saved, zero: float | None) -> None:
+    def __init__(
+        self, flow: http.HTTPFlow, client: Client, saved: Saved, start: Now | None, server: Server | None = None
+    ) -> None:
         self.flow = flow
         self.client = client
         self.saved = saved
@@ -61,13 +64,14 @@ class Transaction:
         self.told_response: ResponseParts | None = None
         self.request_is_done = False
         self.conversation: Conversation | None = None
-        self._zero = zero
+        self._start = start
+        self._server = server
         flow.metadata[saving.KEY] = saved
 
     @property
     def is_replayed(self) -> bool:
         """Whether this comes out of a saved capture."""
-        return self._zero is None
+        return self._start is None
 
     @property
     def is_pushed(self) -> bool:
@@ -94,49 +98,63 @@ class Transaction:
         self.told_response = response_parts(response)
         return ResponseHead(*self.told_response)
 
+    def see_release(self) -> None:
+        """Take in that no addon holds the request's head any longer: what the client sends on is read."""
+        if self._start is not None and not self.is_pushed:
+            self.saved["released"] = time.monotonic() - self._start.monotonic
+
     def see_request_end(self) -> None:
         """Take in that the request is complete. A promise is whole from the start."""
-        if self._zero is not None:
+        if self._start is not None:
             is_pushed, end = self.is_pushed, self.flow.request.timestamp_end
-            self.saved["request_end"] = self.saved["request_start"] if is_pushed else _since(self._zero, end)
+            self.saved["request_end"] = self.saved["request_start"] if is_pushed else _since(self._start, end)
+
+    def see_sending(self, server: Server | None) -> None:
+        """Take in that the request is sent on, over a connection that may not have been seen being made.
+
+        What a server has promised is with the server from the start.
+        """
+        if self._start is None:
+            return
+        at = time.monotonic()
+        self.saved["sent"] = self.saved["request_start"] if self.is_pushed else at - self._start.monotonic
+        if server is not None:
+            server.tunnel(at)
+            self._account_for(server, self._start.monotonic)
+
+    def see_refusal(self, server: Server | None) -> None:
+        """Take in that there is no connection, after an attempt at one if this transaction stands for that."""
+        if self._start is not None and server is not None:
+            self._account_for(server, self._start.monotonic)
 
     def see_response_start(self, response: http.Response) -> None:
-        """Take in that response headers have arrived, and over which connection."""
-        if self._zero is None:
+        """Take in that response headers have arrived."""
+        if self._start is None:
             return
-        self.saved["response_start"] = _since(self._zero, response.timestamp_start)
-        self.saved["remote"] = _address(self.flow.server_conn.peername)
-        if (server := find(self.client, self.flow.server_conn)) is not None:
-            self._account_for(server, self._zero)
+        self.saved["response_start"] = _since(self._start, response.timestamp_start)
+        self.saved["remote"] = _address(self.flow.server_conn.peername) or self._peer()
 
     def see_response_end(self) -> None:
         """Take in that the response is complete."""
-        if self._zero is not None and self.flow.response is not None:
-            self.saved["response_end"] = _since(self._zero, self.flow.response.timestamp_end)
+        if self._start is not None and self.flow.response is not None:
+            self.saved["response_end"] = _since(self._start, self.flow.response.timestamp_end)
 
     def see_failure(self) -> None:
         """Take in that the transaction has ended without a complete response."""
-        if self._zero is None:
+        if self._start is None:
             return
-        self.saved["failed"] = _since(self._zero, None)
-        if (server := self._server_waited_for()) is not None:
-            self._account_for(server, self._zero)
-            self.saved["remote"] = _address(server.conn.peername)
+        self.saved["failed"] = time.monotonic() - self._start.monotonic
+        self.saved["remote"] = self._peer()
 
-    def _server_waited_for(self) -> Server | None:
-        """Return the connection that was used, else the attempt at one: mitmproxy joins only those that succeeded."""
-        server = find(self.client, self.flow.server_conn)
-        if server is not None and (server.charged_to is self or server.connected is not None):
-            return server
-        return find_attempt(self.client, self.flow.request.host, self.flow.request.port)
+    def _peer(self) -> Address | None:
+        return self._server.peer if self._server is not None else None
 
     def _account_for(self, server: Server, zero: float) -> None:
         """Account for the making of a connection, once: by the first of the transactions that waited for it."""
+        self._server = server
         if server.charged_to is None:
-            open_now = self.client.open.values()
-            waited = (other for other in open_now if find(self.client, other.flow.server_conn) is server)
-            server.charged_to = next(waited, self)
-        if server.charged_to is self:
+            server.charged_to = self.id
+        if server.charged_to == self.id:
             self.saved["connecting"] = server.steps(zero)
 
 
@@ -146,41 +164,54 @@ def begin(flow: http.HTTPFlow, client: Client) -> Transaction:
     Where the proxy had connected to the server before, and no other transaction accounts for that, it starts there.
     """
     at = now()
-    request_start = at.monotonic_of(flow.request.timestamp_start)
-    start = Now(flow.request.timestamp_start, request_start)
-    server = find(client, flow.server_conn)
-    if server is not None and (server.charged_to is not None or server.connected is None):
-        server = None
+    wall = flow.request.timestamp_start
+    start = request = Now(wall, at.monotonic_of(wall, client.since))
+    server = _made_before(flow)
     if server is not None:
-        start = server.began
+        start = server.since
+    saved = _new_saved(flow, client, start, request.monotonic)
+    if server is not None:
+        server.charged_to = saved["id"]
+        saved["connecting"] = server.steps(start.monotonic)
+    return Transaction(flow, client, saved, start, server)
+
+
+def _made_before(flow: http.HTTPFlow) -> Server | None:
+    """Return the connection that is there for a request which has just come, and that no entry accounts for."""
+    if not flow.server_conn.connected:
+        return None
+    server = server_of(flow.server_conn)
+    return server if server is not None and server.connected is not None and server.charged_to is None else None
+
+
+def _new_saved(flow: http.HTTPFlow, client: Client, start: Now, request_start: float) -> Saved:
     stream = stream_of(flow.request)
     saved = Saved(
         version=saving.VERSION,
         id=new_id(),
-        started=start.wall,
+        started=client.timeline.place(start),
         client=client.saved,
         stream=stream.id if stream else None,
         pseudo=stream.pseudo_names if stream else None,
         remote=None,
         request_start=request_start - start.monotonic,
+        released=None,
         request_end=None,
+        sent=None,
         response_start=None,
         response_end=None,
         failed=None,
-        connecting=server.steps(start.monotonic) if server else None,
+        connecting=None,
     )
     if stream is not None and stream.is_pushed:
         saved["pushed"] = True
-    transaction = Transaction(flow, client, saved, start.monotonic)
-    if server is not None:
-        server.charged_to = transaction
-    return transaction
+    return saved
 
 
-def _since(zero: float, wall: float | None) -> float:
+def _since(start: Now, wall: float | None) -> float:
     """Return the offset of something that mitmproxy has noted on the wall clock a little while ago, or of now."""
     at = now()
-    return (at.monotonic if wall is None else at.monotonic_of(wall)) - zero
+    return (at.monotonic if wall is None else at.monotonic_of(wall, start)) - start.monotonic
 
 
 def _address(peer: tuple[str, int] | None) -> Address | None:

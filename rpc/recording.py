@@ -158,6 +158,7 @@ class Recording:
 
     def _request_finished(self, record: records.RequestFinished) -> None:
         entry = self._touch(record.entry)
+        entry.instants.released = record.released
         entry.instants.request_end = record.at
         entry.request_body.trailers = record.trailers
         self._finish_body(entry, "request", record.body, record.size)
@@ -171,6 +172,7 @@ class Recording:
 
     def _connected(self, entry: Entry, record: records.ResponseStarted | records.EntryFailed) -> None:
         entry.remote = record.remote
+        entry.instants.sent = record.sent
         entry.instants.connecting = record.connecting or entry.instants.connecting
 
     def _response_finished(self, record: records.ResponseFinished) -> None:

@@ -52,7 +52,8 @@ class Connecting(Record, frozen=True):
     """How the connection to the server was made, each step as an offset, or null where it was not seen to happen.
 
     `queued`: the proxy decided to connect; `opened`: its turn came; `resolving`, `resolved`: the host name's look-up;
-    `connected`: TCP is up; `securing`, `secured`: the TLS handshake.
+    `connected`: TCP is up; `securing`, `secured`: the TLS handshake, with an upstream proxy if there is one;
+    `tunnelling`, `tunnelled`: that is asked for a tunnel; `securing_inside`, `secured_inside`: TLS through the tunnel.
     """
 
     queued: float | None = None
@@ -62,6 +63,10 @@ class Connecting(Record, frozen=True):
     connected: float | None = None
     securing: float | None = None
     secured: float | None = None
+    tunnelling: float | None = None
+    tunnelled: float | None = None
+    securing_inside: float | None = None
+    secured_inside: float | None = None
 
 
 class RequestHead(Record, frozen=True):
@@ -169,19 +174,24 @@ class BodyChunk(Record, frozen=True):
 
 
 class RequestFinished(Record, frozen=True):
-    """The request is complete. `body` is the body if it fits one record; `size` is null if the body was not kept."""
+    """The request is complete. `body` is the body if it fits one record; `size` is null if the body was not kept.
+
+    `released`: until then its head was held, and what followed was not read.
+    """
 
     entry: str
     at: float | None
     body: bytes | None
     size: int | None
     trailers: Fields
+    released: float | None = None
 
 
 class ResponseStarted(Record, frozen=True):
     """Response headers have arrived from `remote`, over a connection that was made as `connecting` tells.
 
-    `connecting` is null for a connection that an earlier entry accounts for.
+    `connecting` is null for a connection that an earlier entry accounts for. `sent`: the request had its connection,
+    and was sent on; null if it never was, and an addon has answered.
     """
 
     entry: str
@@ -189,6 +199,7 @@ class ResponseStarted(Record, frozen=True):
     head: ResponseHead
     remote: Address | None
     connecting: Connecting | None
+    sent: float | None = None
 
 
 class ResponseFinished(Record, frozen=True):
@@ -208,13 +219,17 @@ class ResponseFinished(Record, frozen=True):
 
 
 class EntryFailed(Record, frozen=True):
-    """The transaction ended without a complete response; nothing more will come for this entry."""
+    """The transaction ended without a complete response; nothing more will come for this entry.
+
+    `sent` and `connecting` are as in `ResponseStarted`.
+    """
 
     entry: str
     at: float | None
     message: str
     remote: Address | None
     connecting: Connecting | None
+    sent: float | None = None
 
 
 class MessageReceived(Record, frozen=True):

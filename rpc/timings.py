@@ -15,19 +15,39 @@ from rpc.records import Connecting
 MAX_OFFSET = 1e12
 """Seconds. An offset beyond it (a damaged capture can hold any number) was not observed."""
 
-EXCHANGE = ("request_start", "request_end", "response_start", "response_end", "failed")
+EXCHANGE = ("request_start", "released", "request_end", "sent", "response_start", "response_end", "failed")
 CONNECTING = Connecting.__struct_fields__
 
 ENDS = {
     "request_end": ("request_start", "send"),
-    "response_start": ("request_end", "wait"),
+    "sent": ("request_start", "blocked"),
+    "response_start": ("sent", "wait"),
     "response_end": ("response_start", "receive"),
 }
 """Which phase a step ends, and the step that it begins with: if both are known it has happened, however short."""
 
+MAKING = {
+    "queued": "",
+    "opened": "connect",
+    "resolving": "dns",
+    "resolved": "connect",
+    "connected": "",
+    "securing": "ssl",
+    "secured": "",
+    "tunnelling": "connect",
+    "tunnelled": "",
+    "securing_inside": "ssl",
+    "secured_inside": "",
+}
+"""Which phase of making the connection begins with which step; an empty one: nobody works on it."""
+
 
 class Instants(msgspec.Struct, array_like=True):
-    """What is known so far: request and response, first and last byte; the connection's making; the entry's end."""
+    """What is known so far, as offsets in seconds from the entry's start.
+
+    Request and response, first and last byte; the entry's failure; how its connection was made; until when the
+    request's head was held; and when the request was sent on: null if it never was, or has not been yet.
+    """
 
     request_start: float | None = None
     request_end: float | None = None
@@ -35,49 +55,46 @@ class Instants(msgspec.Struct, array_like=True):
     response_end: float | None = None
     failed: float | None = None
     connecting: Connecting | None = None
+    released: float | None = None
+    sent: float | None = None
 
 
 def _known(instants: Instants) -> dict[str, float]:
     """Return the steps that were observed, in order of time."""
-    *exchange, connecting = msgspec.structs.astuple(instants)
-    steps = [*zip(EXCHANGE, exchange, strict=True)]
-    if connecting is not None:
-        steps += zip(CONNECTING, msgspec.structs.astuple(connecting), strict=True)
+    steps = [(step, getattr(instants, step)) for step in EXCHANGE]
+    if instants.connecting is not None:
+        steps += zip(CONNECTING, msgspec.structs.astuple(instants.connecting), strict=True)
     known = [step for step in steps if step[1] is not None and -MAX_OFFSET <= step[1] <= MAX_OFFSET]
     return dict(sorted(known, key=lambda step: step[1]))
 
 
 def _making(known: dict[str, float]) -> dict[str, str]:
-    """Return which phase of making the connection begins with which step; an empty one is the end of it.
+    """Return `MAKING` as it is for one entry.
 
-    Looking up a name begins with the attempt to connect: nothing else is done in between. After TCP and before TLS a
-    tunnel is made, through an upstream proxy; but before there is a request, it is the client that is waited for.
+    Looking up a name begins with the attempt to connect: nothing else is done in between. Nor is there after TCP before
+    what follows it, if there is a request; before there is one, it is the client that is waited for.
     """
-    to_tls = "connect" if known.get("connected", inf) >= known.get("request_start", -inf) else "blocked"
-    return {
-        "queued": "blocked",
-        "opened": "dns" if "resolving" in known else "connect",
-        "resolving": "dns",
-        "resolved": "connect",
-        "connected": to_tls if "securing" in known else "",
-        "securing": "ssl",
-        "secured": "",
-    }
+    making = dict(MAKING)
+    if "resolving" in known:
+        making["opened"] = "dns"
+    has_request = known.get("connected", inf) >= known.get("request_start", -inf)
+    if has_request and not known.keys().isdisjoint({"securing", "tunnelling"}):
+        making["connected"] = "connect"
+    return making
 
 
 class _Walk:
     """A walk through an entry's steps: the phase that it is in, and what each phase has taken so far.
 
-    `made` is the phase of making the connection: null before it has begun, empty when it is done.
+    `made` is the phase of making the connection; empty while nobody works on that.
     """
 
     def __init__(self, known: dict[str, float]) -> None:
         self.spent: dict[str, int] = {}
         self._known = known
         self._making = _making(known)
-        self._is_to_connect = not known.keys().isdisjoint(CONNECTING)
         self._seen: set[str] = set()
-        self._made: str | None = None
+        self._made = ""
         self._at = 0.0
         self._ms = 0
 
@@ -88,7 +105,7 @@ class _Walk:
             self.spent[phase] = self.spent.get(phase, 0) + ms - self._ms
             self._at, self._ms = at, ms
         self._seen.add(step)
-        if step in self._making:
+        if step in MAKING:
             self._made = self._making[step]
             self._note(self._made)
         elif step in ENDS and ENDS[step][0] in self._known:
@@ -103,25 +120,35 @@ class _Walk:
         """Return the phase that goes on."""
         if "response_start" in self._seen:
             return "send" if self._sends_on() else "receive"
-        if self._made:
+        if self._made and "sent" not in self._seen:
             return self._made
-        if "request_start" in self._known and "request_start" not in self._seen:
+        if self._is_ahead("request_start") or self._is_ahead("released"):
             return "blocked"
         if "request_end" not in self._seen:
-            return "send"
-        return "blocked" if self._made is None and self._is_to_connect else "wait"
+            return "blocked" if self._waits_to_pass_on() else "send"
+        return "wait" if "sent" in self._seen else "blocked"
+
+    def _is_ahead(self, step: str) -> bool:
+        """Return whether a step is known that has not been taken yet."""
+        return step in self._known and step not in self._seen
+
+    def _waits_to_pass_on(self) -> bool:
+        """Return whether the request, which is passed on as it comes, has no connection yet."""
+        return self._is_ahead("sent") and self._known["sent"] < self._known.get("request_end", MAX_OFFSET)
 
     def _sends_on(self) -> bool:
         """Return whether the request goes on to a server whose response is complete already."""
-        return "response_end" in self._seen and "request_end" in self._known and "request_end" not in self._seen
+        return "response_end" in self._seen and self._is_ahead("request_end")
 
     def drop_unfinished(self) -> None:
         """Drop the phases that are not over, of an entry that has not ended."""
         going_on = {self.phase()}
-        if "ssl" in going_on:
-            going_on.add("connect")
+        if not going_on.isdisjoint({"connect", "ssl"}):
+            going_on |= {"connect", "ssl"}
         if "request_end" not in self._known:
             going_on.add("send")
+        if self._known.keys().isdisjoint({"sent", "response_start"}):
+            going_on.add("blocked")
         for phase in going_on:
             self.spent.pop(phase, None)
 

@@ -2,7 +2,7 @@
 
 A small body is answered at once. A larger one is read, undone and rendered piece by piece, in memory that does not
 depend on its size; since it is the bytes as transferred that are answered if undoing fails, it is undone once before
-the first piece and a second time for what is answered. No storage here, and no HTTP beyond the two fields.
+the first piece and a second time for what is answered. Nothing here knows where it is stored.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 from rpc.charsets import TextReader
 from rpc.codings import CodingError, undone
 from rpc.jsonrpc import json_string
+from rpc.store import BodyData
 from rpc.turns import Turns
 
 type Encoding = Literal["text", "base64"]
@@ -31,26 +32,13 @@ BLOCK_SIZE = 96 * 1024
 """Bytes that are rendered at a time; somewhat more if they come in large pieces."""
 
 
-class Data(Protocol):
-    """A body's bytes as transferred."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        ...
-
-    def pieces(self) -> Iterator[bytes]:
-        """Read them from their beginning; what they are does not change from one time to the next."""
-        ...
-
-
 class Body(NamedTuple):
     """A body, and what there is to know to answer it.
 
     Of one that is not `complete`, a character or a piece of encoded data that has come in part is left out.
     """
 
-    data: Data
+    data: BodyData
     codings: tuple[str, ...]
     charset: str
     complete: bool

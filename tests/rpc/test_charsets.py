@@ -3,7 +3,7 @@ from __future__ import annotations
 import codecs
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpc import charsets
@@ -69,6 +69,7 @@ def test_charset_that_is_not_named_is_utf_8(content_type: str | None) -> None:
     assert charset_of(content_type) == DEFAULT
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_field_names_a_charset(content_type: str) -> None:
     assert codecs.lookup(charset_of(content_type))
@@ -154,6 +155,7 @@ bytes_of_text = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALL) | st.sampled_from(ISO_2022), bytes_of_text, st.integers(1, 5))
 def test_any_bytes_are_text_without_surrogates_however_they_are_cut(charset: str, data: bytes, size: int) -> None:
     reader = TextReader(charset)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import brotli
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpc import codings
@@ -81,6 +81,7 @@ def test_coding_is_undone_however_it_is_cut(name: str, encode: Callable[[bytes],
     assert undo(one_by_one(encode(plain)), name) == plain
 
 
+@settings(deadline=None)
 @given(st.binary(), st.lists(encoders, max_size=4), st.lists(st.integers(0, 200)))
 def test_any_codings_are_undone_however_they_are_cut(
     plain: bytes, applied: list[tuple[str, Callable[[bytes], bytes]]], cuts: list[int]
@@ -168,6 +169,7 @@ def test_too_many_codings_are_refused() -> None:
     assert_refused([gzip.compress(data)], *["gzip"] * (MAX_CODINGS + 1))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary()), st.lists(st.sampled_from(["gzip", "deflate", "br", "zstd", "?"]), max_size=9), st.booleans()
 )
@@ -176,6 +178,7 @@ def test_any_bytes_are_undone_or_refused(pieces: list[bytes], names: list[str], 
         undo(pieces, *names, complete=complete)
 
 
+@settings(deadline=None)
 @given(encoders, st.data())
 def test_any_damaged_data_is_undone_or_refused(
     encoder: tuple[str, Callable[[bytes], bytes]], data: st.DataObject

@@ -543,6 +543,7 @@ def test_close_may_be_repeated_also_at_the_same_time() -> None:
 STUCK = {
     "handshake that never comes": b"",
     "answer that is not read": handshake() + text_frame(request(1, "large")),
+    "answer in pieces that is not read": handshake() + text_frame(request(1, "in_pieces")),
     "closing handshake that is not answered": handshake(),
     "method that does not return": handshake() + text_frame(request(1, "hang")),
 }

@@ -24,6 +24,7 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 URL = re.compile(r"(?P<scheme>https?)://(?P<host>\[[^\]@/?]+\]|[^:@/?\\\[\]]+)(?::(?P<port>\d+))?/.*", re.ASCII)
 NOT_IN_URL = re.compile(r"[\x00-\x20\x7f#]")
 """What a URL parser drops, or takes as the beginning of a fragment."""
+SURROGATE = re.compile("[\ud800-\udfff]")
 STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 HTTP_VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3")
@@ -60,7 +61,7 @@ def _reject(path: str, reason: str) -> NoReturn:
 def string(value: Any, path: str) -> str:
     if not isinstance(value, str):
         _reject(path, f"not a string: {value!r}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not value.isascii() and SURROGATE.search(value):
         _reject(path, f"a lone surrogate: {value!r}")
     return value
 

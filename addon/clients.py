@@ -54,6 +54,10 @@ class Client:
             self._is_told = True
             link.send(self._record())
 
+    def forget_telling(self) -> None:
+        """Take in that the child may not know what it was told."""
+        self._is_told = False
+
     def begin_tls(self, client_hello: bytes) -> None:
         """Take in the ClientHello of a new TLS connection, which may run inside an earlier one."""
         tls = _new_tls(self._conn, client_hello)
@@ -129,6 +133,12 @@ class Clients:
         """Let go of a connection; its transactions may still come to their ends."""
         if (client := self._by_id.pop(conn.id, None)) is not None:
             self._link.send(records.ClientDisconnected(client.key))
+
+    def tell_anew(self) -> list[int]:
+        """Return the keys of the connections that are open; each is told again when an entry begins on it."""
+        for client in self._by_id.values():
+            client.forget_telling()
+        return [client.key for client in self._by_id.values()]
 
     def known(self, conn: connection.Client) -> Client | None:
         """Return the connection; null once it has ended."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager, ExitStack
@@ -18,6 +19,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layers
 from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.utils.human import parse_size
 
 from addon.bodies import tapped_stream
 from addon.conversations import Conversation
@@ -38,6 +40,11 @@ from rpc import records
 
 MAX_PORT = 65535
 TOKEN_BYTES = 32
+FOLDER_BYTES = 16
+MIN_DISK = 1024 * 1024
+TEMPORARY_DISK = 4 * 1024**3
+"""What a temporary store may take if nothing is said."""
+
 TOKEN = re.compile(r"[A-Za-z0-9._~-]*")
 """What needs no quoting in a URL and none in an Authorization field (RFC 3986 section 2.3, RFC 6750 section 2.1)."""
 
@@ -50,6 +57,13 @@ OPTIONS: tuple[tuple[str, type, object, str], ...] = (
         str,
         "",
         "File that keeps the recorded entries and collects sessions; empty: a private temporary file, gone at exit.",
+    ),
+    (
+        "entries_max_disk",
+        str,
+        "",
+        "What the store may take on the disk, such as 500m or 4g: beyond it the oldest bodies and WebSocket messages"
+        " are given up. Empty: 4g for a temporary store, no limit for entries_store.",
     ),
     (
         "entries_stream_sse",
@@ -176,6 +190,29 @@ def _check_options() -> None:
         raise OptionsError("rpc_listen_host must be an address or a host name.")
     if not TOKEN.fullmatch(options.rpc_token):
         raise OptionsError("rpc_token may only have letters, digits and the characters - . _ ~ in it.")
+    _max_disk()
+
+
+def _max_disk() -> int | None:
+    """Return how many bytes the store may take; null: all there are. Raises `OptionsError`."""
+    said = ctx.options.entries_max_disk
+    if not said:
+        return None if ctx.options.entries_store else TEMPORARY_DISK
+    try:
+        size = parse_size(said)
+    except ValueError:
+        size = None
+    if size is None or size < MIN_DISK:
+        message = f"entries_max_disk must be a size of 1m or more, such as 500m or 4g, not {said!r}."
+        raise OptionsError(message)
+    return size
+
+
+def _store() -> Path:
+    """Return where the store is: where it was said, or in a private folder of which nobody can guess the name."""
+    if ctx.options.entries_store:
+        return Path(ctx.options.entries_store).expanduser().absolute()
+    return Path(tempfile.gettempdir()).absolute() / f"entries-{secrets.token_hex(FOLDER_BYTES)}" / "entries.db"
 
 
 def _configuration() -> records.Configuration:
@@ -186,8 +223,10 @@ def _configuration() -> records.Configuration:
         host=options.rpc_listen_host,
         port=options.rpc_listen_port,
         token=options.rpc_token or secrets.token_urlsafe(TOKEN_BYTES),
-        store=str(Path(options.entries_store).expanduser().absolute()) if options.entries_store else "",
+        store=str(_store()),
         session=records.SessionOpened(id=new_id(), name=name, started=started),
+        is_temporary=not options.entries_store,
+        max_disk=_max_disk(),
     )
 
 

@@ -43,6 +43,7 @@ class Recorder:
         self._captures = Captures(self._clients)
         link.on_process = self._clients.set_process
         link.on_gathered = self._tell_arrived
+        link.on_gap = self._clients.tell_anew
         self._open: dict[str, Transaction] = {}
         self._arriving: set[Body] = set()
 

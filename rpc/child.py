@@ -11,27 +11,47 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from rpc import records
 from rpc.endpoint import Endpoint
 from rpc.jsonrpc import Dispatcher
 from rpc.methods import Methods
-from rpc.recording import Recording
+from rpc.recording import Recording, end_abandoned
+from rpc.runs import run_of
 from rpc.searches import Search, Searches
 from rpc.store import SqliteStore, StoreError
+
+if sys.platform == "linux":
+    import fcntl
+
+logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.05
 """How long changes may wait to be written and acknowledged."""
 
-FRAMES_IN_HAND = 8
-"""Frames that are read ahead of what has been taken in; beyond it the pipe fills and the proxy waits."""
+SYNC_SECONDS = 0.5
+"""How often what is stored is written to the disk: with what that takes, less than a second is lost with the power."""
+
+MAX_AHEAD_BYTES = 48 * 1024 * 1024
+"""Bytes of frames that are read ahead of what has been taken in: more than the proxy sends without being answered.
+
+What the proxy dies with in its own memory is lost; what has been read is not.
+"""
+
+PIPE_BYTES = 1024 * 1024
+"""What the pipe should hold, where that can be said: what has reached it outlives the proxy."""
+
+GROUP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that end a whole group of processes: this one ends with the pipe, after what the proxy still has to say."""
 
 PRIVATE = 0o077
 """The umask of a process whose files hold other people's passwords."""
@@ -64,23 +84,56 @@ class ReplyHandler(logging.Handler):
         self._replies.send(records.Logged(record.levelno, self.format(record)))
 
 
-@contextmanager
-def _opened_store(path: str) -> Iterator[SqliteStore]:
-    """Open the store at `path`, or a private one that is gone at the end."""
-    if path:
-        store = SqliteStore(Path(path).expanduser())
-        try:
-            yield store
-        finally:
-            store.close()
-        return
-    folder = tempfile.mkdtemp(prefix="entries-")
+def _make_private(folder: Path) -> None:
+    """Make a folder that nobody else can read, or find the one that an earlier process made. Raises `StoreError`."""
     try:
-        store = SqliteStore(Path(folder) / "entries.db", durable=False)
-        yield store
-        store.close()
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & PRIVATE
+        if os.name == "posix" and not is_ours:
+            message = f"The folder {folder} is not private: somebody else has made it."
+            raise StoreError(message) from None
+    except OSError as error:
+        message = f"The folder {folder} for the temporary store cannot be made: {error.strerror}."
+        raise StoreError(message) from error
+
+
+@contextmanager
+def _opened_store(configuration: records.Configuration) -> Iterator[SqliteStore]:
+    """Open the store. A private one is gone at the end, unless this process dies: then another one goes on with it."""
+    path = Path(configuration.store)
+    is_temporary = configuration.is_temporary
+    if is_temporary:
+        _make_private(path.parent)
+    try:
+        # A temporary store goes with the machine's power anyway.
+        with closing(SqliteStore(path, durable=not is_temporary, max_bytes=configuration.max_disk)) as store:
+            yield store
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if is_temporary:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+class Ahead:
+    """How many bytes one thread is ahead of another; it waits when they are too many."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def add(self, size: int) -> None:
+        """Go ahead, once less than the limit is ahead already."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < self._limit)
+            self._bytes += size
+
+    def subtract(self, size: int) -> None:
+        """Catch up."""
+        with self._changed:
+            self._bytes -= size
+            self._changed.notify()
 
 
 class Child:
@@ -90,71 +143,103 @@ class Child:
         self._replies = replies
         self._store = store
         self._configuration = configuration
-        self._recording = Recording(store, configuration.session)
+        end_abandoned(store, configuration.session.id)
+        self._recording = Recording(store, configuration.session, run=run_of(os.getppid()))
         self._searches = Searches(replies.send)
-        self._taken_in = 0
+        # What an earlier process of ours was told and has not found out.
+        self._searches.add(self._searches.begin(self._recording.awaited()))
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._written = asyncio.Event()
 
     async def run(self, payloads: Iterator[bytes]) -> None:
         """Serve until the pipe ends. Raises OSError if the endpoint cannot listen."""
         to_serve = self._configuration
         dispatcher = Dispatcher(Methods(self._store, self._recording).all())
         endpoint = await Endpoint.start(dispatcher, host=to_serve.host, port=to_serve.port, token=to_serve.token)
+        # First what need not be sent again.
+        self._acknowledge()
         self._replies.send(records.Ready(endpoint.port))
+        self._flush_later()
+        upkeep = [asyncio.create_task(work()) for work in (self._stay_within_bound, self._sync)]
         await self._take_in_all(payloads)
-        await endpoint.close()
+        # What came is stored before anything else: the machine may be going down.
+        self._recording.flush()
+        self._acknowledge()
         self._searches.end()
         self._take_answers()
         self._recording.close()
-        self._store.commit()
         self._acknowledge()
+        await endpoint.close()
+        for task in upkeep:
+            task.cancel()
+        await asyncio.wait(upkeep)
 
     async def _take_in_all(self, payloads: Iterator[bytes]) -> None:
         """Take in every frame; they are read by a thread, since a pipe cannot be awaited on every system."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        in_hand = threading.Semaphore(FRAMES_IN_HAND)
+        ahead = Ahead(MAX_AHEAD_BYTES)
 
-        def take_in(frame: records.Frame, searches: list[Search]) -> None:
-            in_hand.release()
-            self._take_in(frame, searches)
+        def take_in(frame: records.Frame, searches: list[Search], size: int) -> None:
+            self._recording.take_in(frame)
+            self._searches.add(searches)
+            if self._recording.is_ripe:
+                self._flush()
+            else:
+                self._flush_later()
+            ahead.subtract(size)
 
         def read() -> None:
             for payload in payloads:
-                frame = records.decode_frame(payload)
-                searches = self._searches.begin(frame.records)
-                in_hand.acquire()
-                loop.call_soon_threadsafe(take_in, frame, searches)
+                try:
+                    frame = records.decode_frame(payload)
+                except msgspec.DecodeError:
+                    logger.exception("Recording is incomplete: a frame cannot be read")
+                    continue
+                ahead.add(len(payload))
+                loop.call_soon_threadsafe(take_in, frame, self._searches.begin(frame.records), len(payload))
             loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=read, name="pipe", daemon=True).start()
         await ended.wait()
 
-    def _take_in(self, frame: records.Frame, searches: list[Search]) -> None:
-        self._recording.apply(frame.records)
-        self._searches.add(searches)
-        self._taken_in = frame.number
-        self._flush_later()
-
     def _flush_later(self) -> None:
-        if self._flush_timer is None:
+        if self._flush_timer is None and (self._searches.are_under_way() or not self._recording.is_settled):
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _flush(self) -> None:
-        self._flush_timer = None
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
         self._take_answers()
         self._recording.flush()
-        self._store.commit()
         self._acknowledge()
-        if self._searches.are_under_way():
-            self._flush_later()
+        self._written.set()
+        self._flush_later()
 
     def _take_answers(self) -> None:
         for found in self._searches.take_answers():
             self._recording.set_process(found.key, found.process)
 
     def _acknowledge(self) -> None:
-        self._replies.send(records.Stored(self._taken_in))
+        self._replies.send(records.Stored(self._recording.settled_frame))
+
+    async def _stay_within_bound(self) -> None:
+        """Give up what is oldest as long as the store is too large, and look again when something was written."""
+        while True:
+            self._written.clear()
+            with suppress(StoreError):  # writing fails likewise, and says so
+                if self._store.evict():
+                    self._written.set()
+            await asyncio.sleep(0)
+            await self._written.wait()
+
+    async def _sync(self) -> None:
+        """Bring what is committed to the disk, now and then."""
+        while True:
+            with suppress(StoreError, OSError):
+                await asyncio.to_thread(self._store.sync)
+            await asyncio.sleep(SYNC_SECONDS)
 
 
 def _sentence(error: Exception, configuration: records.Configuration) -> str:
@@ -174,23 +259,38 @@ def _configuration(payloads: Iterator[bytes]) -> records.Configuration | None:
     return None
 
 
+async def _run(
+    replies: Replies, store: SqliteStore, configuration: records.Configuration, payloads: Iterator[bytes]
+) -> None:
+    await Child(replies, store, configuration).run(payloads)
+
+
 def _serve(pipe: BinaryIO, replies: Replies) -> int:
     payloads = records.read_payloads(pipe.read)
     if (configuration := _configuration(payloads)) is None:
         return 0
     try:
-        with _opened_store(configuration.store) as store:
-            asyncio.run(Child(replies, store, configuration).run(payloads))
+        with _opened_store(configuration) as store:
+            asyncio.run(_run(replies, store, configuration, payloads))
     except (OSError, StoreError) as error:
         replies.send(records.Failed(_sentence(error, configuration)))
         return 1
     return 0
 
 
+def _widen(pipe: int) -> None:
+    """Make a pipe hold more, where the system allows it."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 def main() -> int:
     """Be the child of a proxy that writes to standard input and reads from standard output; return the exit code."""
-    # Ctrl-C reaches the whole process group: what the proxy still has to say comes after it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in GROUP_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _widen(sys.stdin.fileno())
     os.umask(PRIVATE)
     replies = Replies(os.dup(sys.stdout.fileno()))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

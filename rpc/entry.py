@@ -51,24 +51,29 @@ class Owner(msgspec.Struct, array_like=True):
 
 
 class Connection(msgspec.Struct, array_like=True):
-    """A client's connection as the entries on it see it."""
+    """A client's connection as the entries on it see it; `key` is the proxy's."""
 
     peer: records.Address | None
     tls: records.Tls | None
     http2: str | None
     owner: Owner
+    key: int = 0
 
 
 class Body(msgspec.Struct, array_like=True):
-    """What is known of a body: bytes kept so far (null: not kept), its size when complete, the trailer fields."""
+    """What is known of a body: bytes kept so far (null: not kept), its size when complete, the trailer fields.
+
+    `is_lost`: bytes of it could not be stored, so that what follows them is not kept either.
+    """
 
     kept: int | None
     size: int | None = None
     trailers: records.Fields = ()
+    is_lost: bool = False
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """The state of one entry."""
+    """The state of one entry. It is stored: new fields come last and have defaults."""
 
     id: str
     started: float

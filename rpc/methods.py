@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
@@ -14,8 +15,17 @@ from rpc.codings import codings_of
 from rpc.jsonrpc import Method, Text
 from rpc.recording import Recording
 from rpc.records import Side
-from rpc.schema import BodyParams, EntryParams, NoParams, SessionParams, render_sessions
+from rpc.schema import (
+    BodyParams,
+    EntryParams,
+    NoParams,
+    SessionParams,
+    SessionStatus,
+    render_sessions,
+    render_status,
+)
 from rpc.store import Store, StoredBody
+from rpc.wire import instant
 
 NULL = "null"
 
@@ -57,6 +67,7 @@ class Methods(NamedTuple):
             Method("sessions/list", NoParams, self.list_sessions),
             Method("sessions/get_entry_ids", SessionParams, self.get_entry_ids),
             Method("sessions/get_listener_port", SessionParams, self.get_listener_port),
+            Method("sessions/get_status", SessionParams, self.get_status),
             Method("sessions/get_entry", EntryParams, self.get_entry),
             Method("sessions/get_request_body", BodyParams, self._body_of("request")),
             Method("sessions/get_response_body", BodyParams, self._body_of("response")),
@@ -67,36 +78,70 @@ class Methods(NamedTuple):
         """Return `[{id, name}]`, the oldest first."""
         return render_sessions([{"id": id_, "name": name} for id_, name in self.store.sessions()]).decode()
 
-    def get_entry_ids(self, params: SessionParams) -> str:
+    async def get_entry_ids(self, params: SessionParams) -> str:
         """Return the ids of a session's entries in order of creation, or null."""
         self._flush()
-        return _json(self.store.entry_ids(params.session_id))
+        if (pages := self.store.entry_ids(params.session_id)) is None:
+            return NULL
+        texts = []
+        for page in pages:
+            texts.append(_json(page)[1:-1])
+            await asyncio.sleep(0)
+        return f"[{','.join(texts)}]"
+
+    def get_status(self, params: SessionParams) -> str:
+        """Return what is stored of a session and what is not, or null."""
+        self._flush()
+        if (status := self.store.status(params.session_id)) is None:
+            return NULL
+        lost = self.recording.trouble if self._is_captured(params.session_id) and self.recording else None
+        size = self.store.size()
+        since = status.dropped_since or (lost and lost.since)
+        until = (lost and lost.until) or status.dropped_until
+        return render_status(
+            SessionStatus(
+                is_captured=lost is not None,
+                is_stored=lost is None or lost.is_over,
+                entries=status.entries,
+                bytes=status.bytes,
+                dropped=status.dropped + (lost.dropped if lost else 0),
+                dropped_since=instant(since) if since else None,
+                dropped_until=instant(until) if until else None,
+                evicted_bytes=status.evicted,
+                store_bytes=size.bytes,
+                store_limit=size.limit,
+            )
+        ).decode()
 
     def get_listener_port(self, params: SessionParams) -> str:
         """Return the proxy's port; null for a session that is not being captured now."""
-        if self.recording is None or params.session_id != self.recording.session_id:
+        if self.recording is None or not self._is_captured(params.session_id):
             return NULL
         return _json(self.recording.listener_port)
 
+    def _is_captured(self, session_id: str) -> bool:
+        return self.recording is not None and session_id == self.recording.session_id
+
     def get_entry(self, params: EntryParams) -> str:
         """Return the entry, or null."""
-        self._flush()
+        self._flush(params.entry_id)
         json = self.store.entry_json(params.session_id, params.entry_id)
         return NULL if json is None else json.decode()
 
     async def get_websocket_messages(self, params: EntryParams) -> Text:
-        """Return the messages so far, or null for an entry that is no WebSocket."""
-        self._flush()
+        """Return the messages so far, or null for an entry that is no WebSocket, or whose messages were given up."""
+        self._flush(params.entry_id)
         json = self.store.entry_json(params.session_id, params.entry_id)
         if json is None or not _decode_messages(json).isWebSocket:
             return NULL
-        pieces = self.store.messages(params.session_id, params.entry_id) or iter(())
+        if (pieces := self.store.messages(params.session_id, params.entry_id)) is None:
+            return NULL
         first, second = next(pieces, b""), next(pieces, None)
         return f"[{first.decode()}]" if second is None else _array(chain((first, second), pieces))
 
     def _body_of(self, side: Side) -> Callable[[BodyParams], str | Awaitable[Text]]:
         def get_body(params: BodyParams) -> str | Awaitable[Text]:
-            self._flush()
+            self._flush(params.entry_id)
             stored = self.store.body(params.session_id, params.entry_id, side)
             if stored is None or (body := _body(stored, side)) is None:
                 return NULL
@@ -104,9 +149,10 @@ class Methods(NamedTuple):
 
         return get_body
 
-    def _flush(self) -> None:
+    def _flush(self, entry_id: str | None = None) -> None:
+        """Have written what has come; with an id, only if something has come for that entry."""
         if self.recording is not None:
-            self.recording.flush()
+            self.recording.flush(entry_id)
 
 
 async def _array(pieces: Iterator[bytes]) -> AsyncGenerator[str]:

@@ -1,44 +1,83 @@
 """The session that is being captured: records come in, entries go to the store.
 
-What changed is written once per flush, however often it changed; only unfinished entries are held in memory.
-Answers never depend on when that is: whoever reads asks for a flush first.
+What changed is written once per flush, however often it changed, together with the number of the last frame: so the
+store is always as it was after some frame, and a new process can go on from there. Only unfinished entries are held in
+memory. Answers never depend on when a flush is: whoever reads asks for one first.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from rpc import entry as entries
 from rpc import messages, records
 from rpc.entry import Body, Connection, Entry, Owner
 from rpc.records import Side
-from rpc.store import Store, StoredEntry
+from rpc.runs import Run, is_alive
+from rpc.store import Store, StoredEntry, StoreError
+from rpc.trouble import Trouble
 
 logger = logging.getLogger(__name__)
 
-_encode_state = msgspec.msgpack.Encoder().encode
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+"""Bytes of bodies and messages that are held while they cannot be written: less than what the proxy holds."""
+
+RIPE_BYTES = 4 * 1024 * 1024
+"""Bytes of bodies and messages that are written without waiting for more: about 20 ms."""
+
+LISTENER = 0
+"""The key of the fact on which port the proxy listens; connections have theirs from 1 on."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_state = msgspec.msgpack.Decoder(Entry).decode
+_decode_record: Callable[[bytes], records.Captured] = msgspec.msgpack.Decoder(records.Captured).decode
 
 type Piece = tuple[str, Side, int, bytes]
-type Message = tuple[str, int, bytes, bool]
+
+
+class Message(NamedTuple):
+    """A row of an entry's WebSocket messages, and the row in which its message begins."""
+
+    entry: str
+    row: int
+    begins: int
+    json: bytes
+    ends: bool
+
+
+class UnknownEntryError(Exception):
+    """The beginning of an entry was dropped, so it is none."""
 
 
 class Recording:
-    """One session under capture."""
+    """One session under capture.
 
-    def __init__(self, store: Store, session: records.SessionOpened) -> None:
+    If the store has the session already, this goes on where it was: with the entries that are unfinished, and with
+    what is known of connections. `run` is the proxy's process.
+    """
+
+    def __init__(self, store: Store, session: records.SessionOpened, *, run: Run | None = None) -> None:
         self.session_id = session.id
         self.listener_port: int | None = None
+        self.trouble = Trouble()
         self._store = store
         self._connections: dict[int, Connection] = {}
         self._awaited: dict[int, Owner] = {}
+        self._facts: dict[int, records.Captured] = {}
+        self._changed_facts: set[int] = set()
+        self._stored_facts: set[int] = set()
         self._open: dict[str, Entry] = {}
+        self._stored_open: set[str] = set()
         self._dirty: dict[str, Entry] = {}
         self._pieces: list[Piece] = []
         self._messages: list[Message] = []
+        self._pending_bytes = 0
         self._faults: dict[str, int] = {}
         self._apply: dict[type, Callable[[Any], None]] = {
             records.ListenerChanged: self._listener_changed,
@@ -54,29 +93,62 @@ class Recording:
             records.MessageReceived: self._message_received,
             records.MessageContinued: self._message_continued,
             records.EntryEnded: self._entry_ended,
+            records.Gap: self._gap,
         }
-        store.open_session(session.id, session.name, session.started)
+        self._frame = self.settled_frame = store.open_session(session.id, session.name, session.started, run)
+        self._restore()
+
+    def take_in(self, frame: records.Frame) -> None:
+        """Take in a frame, unless it has been taken in before its writer lost sight of that."""
+        if frame.number > self._frame:
+            self._frame = frame.number
+            self.apply(frame.records)
 
     def apply(self, captured: Iterable[records.Captured]) -> None:
         """Take in records. One that cannot be applied is counted and logged once per kind; the others go on."""
         for record in captured:
             try:
                 self._apply[type(record)](record)
+            except UnknownEntryError:
+                self._count_unknown(record)
             except Exception as error:
                 self._count_fault(f"applying {type(record).__name__}", error)
+        if self._pending_bytes > MAX_PENDING_BYTES and not self.trouble.is_over:
+            self._let_go()
 
-    def flush(self) -> None:
-        """Write what has changed since the last flush. Raises the store's errors."""
-        for entry in self._dirty.values():
-            self._put(entry)
-        for entry_id, side, start, data in self._pieces:
-            self._store.put_body(self.session_id, entry_id, side, start, data)
-        for entry_id, number, json, ends in self._messages:
-            self._store.put_message(self.session_id, entry_id, number, json, ends=ends)
-        self._forget_finished()
-        self._dirty.clear()
-        self._pieces.clear()
-        self._messages.clear()
+    @property
+    def is_ripe(self) -> bool:
+        """Whether there is enough for a flush of its own."""
+        return self._pending_bytes >= RIPE_BYTES and self.trouble.is_over
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that came is written, or let go."""
+        pending = self._dirty or self._pieces or self._messages or self._changed_facts or self.trouble.dropped
+        return not pending and self.settled_frame == self._frame
+
+    def flush(self, entry_id: str | None = None) -> None:
+        """Write what has changed since the last flush; with an id, only if that entry has changed.
+
+        After a failure it is tried again, but not at once. What cannot be written for long is let go and counted.
+        """
+        is_needed = not self.is_settled if entry_id is None else entry_id in self._dirty
+        if not is_needed or self.trouble.is_left_alone:
+            return
+        try:
+            with self._store.writing():
+                self._put_all()
+        except StoreError as error:
+            self.trouble.fail(error)
+            if self.trouble.is_lasting:
+                self._let_go()
+        else:
+            self._settle()
+
+    def awaited(self) -> list[records.ClientConnection]:
+        """Return the connections whose owners are not known yet."""
+        facts = [self._facts.get(key) for key in self._awaited]
+        return [fact for fact in facts if isinstance(fact, records.ClientConnection)]
 
     def set_process(self, key: int, process: records.Process | None) -> None:
         """Take in who owns the client's socket; the entries that have waited for it are completed."""
@@ -84,16 +156,114 @@ class Recording:
             return
         owner.process = process
         owner.known = True
+        record = self._facts.get(key)
+        if isinstance(record, records.ClientConnection) and key in self._connections:
+            self._set_fact(key, structs.replace(record, process=process, find_process=False))
+        else:
+            self._set_fact(key, None)
         for entry in self._open.values():
             if entry.connection.owner is owner:
                 self._dirty[entry.id] = entry
 
     def close(self) -> None:
-        """End the session: unfinished entries end as they are. Raises the store's errors."""
+        """End the session: unfinished entries end as they are. What cannot be written now is let go."""
         for entry in self._open.values():
-            entry.ended = entry.connection.owner.known = True
+            _end(entry)
             self._dirty[entry.id] = entry
-        self.flush()
+        try:
+            with self._store.writing():
+                self._put_all()
+                self._store.end_session(self.session_id, time.time())
+        except StoreError as error:
+            logger.error("The end of the session could not be stored. %s", error)  # noqa: TRY400 - it is a sentence
+        else:
+            self._settle()
+        self.settled_frame = self._frame
+
+    def _restore(self) -> None:
+        for key, fact in self._store.facts(self.session_id):
+            self.apply([_decode_record(fact)])
+            self._stored_facts.add(key)
+        self._changed_facts.clear()
+        for stored, state in self._store.unfinished(self.session_id):
+            self._go_on_with(_decode_state(state))
+            self._stored_open.add(stored.id)
+
+    def _go_on_with(self, entry: Entry) -> None:
+        self._open[entry.id] = entry
+        if (connection := self._connections.get(entry.connection.key)) is not None:
+            entry.connection.owner = connection.owner
+        elif not entry.connection.owner.known:
+            entry.connection.owner.known = True  # nobody is left to ask about
+            self._dirty[entry.id] = entry
+
+    def _put_all(self) -> None:
+        for key in self._changed_facts:
+            if (record := self._facts.get(key)) is not None or key in self._stored_facts:
+                self._store.put_fact(self.session_id, key, None if record is None else _encode(record))
+        for entry in self._dirty.values():
+            self._put(entry)
+        for entry_id, side, start, data in self._pieces:
+            self._store.put_body(self.session_id, entry_id, side, start, data)
+        for message in self._messages:
+            self._store.put_message(self.session_id, message.entry, message.row, message.json, ends=message.ends)
+        trouble = self.trouble
+        if trouble.since is not None and trouble.until is not None:
+            self._store.put_dropped(self.session_id, trouble.dropped, trouble.since, trouble.until)
+        self._store.put_frame(self.session_id, self._frame)
+
+    def _settle(self) -> None:
+        """Forget what is written."""
+        for key in self._changed_facts:
+            (self._stored_facts.add if key in self._facts else self._stored_facts.discard)(key)
+        for entry in self._dirty.values():
+            if _is_finished(entry):
+                self._forget(entry)
+            else:
+                self._stored_open.add(entry.id)
+        self._changed_facts.clear()
+        self._dirty.clear()
+        self._forget_pending()
+        self.settled_frame = self._frame
+        self.trouble.succeed()
+
+    def _forget(self, entry: Entry) -> None:
+        self._open.pop(entry.id, None)
+        self._stored_open.discard(entry.id)
+
+    def _forget_pending(self) -> None:
+        self._pieces.clear()
+        self._messages.clear()
+        self._pending_bytes = 0
+
+    def _let_go(self) -> None:
+        """Let go of bodies, messages and finished entries that cannot be written, so that memory stays bounded.
+
+        What is known of entries that are unfinished, or stored as such, is little, and held on to.
+        """
+        incomplete = {entry_id for entry_id, *_ in (*self._pieces, *self._messages)}
+        for entry_id, side, *_ in self._pieces:
+            body = _body(self._dirty[entry_id], side)
+            body.kept, body.is_lost = None, True
+        for message in self._messages:
+            entry = self._dirty[message.entry]
+            # Rows of a message that is not whole are never read, and are written over.
+            entry.message_count = min(entry.message_count, message.begins)
+            entry.long_message = None
+        for entry in list(self._dirty.values()):
+            if _is_finished(entry) and entry.id not in self._stored_open:
+                incomplete.add(entry.id)
+                self._forget(entry)
+                del self._dirty[entry.id]
+        self._forget_pending()
+        self.settled_frame = self._frame
+        self.trouble.let_go(len(incomplete))
+
+    def _count_unknown(self, record: records.Captured) -> None:
+        """Count an entry of which the beginning is missing, once: at its end."""
+        ends = isinstance(record, records.EntryEnded | records.EntryFailed)
+        if ends or (isinstance(record, records.ResponseFinished) and record.ended):
+            self.trouble.drop(1)
 
     def _count_fault(self, kind: str, error: Exception) -> None:
         self._faults[kind] = self._faults.get(kind, 0) + 1
@@ -106,24 +276,25 @@ class Recording:
         except Exception as error:
             self._count_fault("rendering an entry", error)
             return
-        state = None if _is_finished(entry) else _encode_state(entry)
+        state = None if _is_finished(entry) else _encode(entry)
         stored = StoredEntry(entry.id, json, entry.request_body.kept, entry.response_body.kept, state)
         self._store.put_entry(self.session_id, stored)
 
-    def _forget_finished(self) -> None:
-        for entry in self._dirty.values():
-            if _is_finished(entry):
-                self._open.pop(entry.id, None)
-
     def _touch(self, entry_id: str) -> Entry:
-        entry = self._open[entry_id]
+        if (entry := self._open.get(entry_id)) is None:
+            raise UnknownEntryError
         self._dirty[entry_id] = entry
         return entry
 
     def _keep(self, entry: Entry, side: Side, start: int, data: bytes) -> None:
-        _body(entry, side).kept = start + len(data)
+        body = _body(entry, side)
+        if body.is_lost and start > 0:
+            return
+        body.is_lost = False
+        body.kept = start + len(data)
         if data:
             self._pieces.append((entry.id, side, start, data))
+            self._pending_bytes += len(data)
 
     def _finish_body(self, entry: Entry, side: Side, data: bytes | None, size: int | None) -> None:
         if data is not None:
@@ -133,18 +304,32 @@ class Recording:
         if size is None:
             body.kept = None
 
+    def _set_fact(self, key: int, record: records.Captured | None) -> None:
+        self._changed_facts.add(key)
+        if record is None:
+            self._facts.pop(key, None)
+        else:
+            self._facts[key] = record
+
     def _listener_changed(self, record: records.ListenerChanged) -> None:
         self.listener_port = record.port
+        self._set_fact(LISTENER, record)
 
     def _client_connection(self, record: records.ClientConnection) -> None:
         known = self._connections.get(record.key)
         owner = known.owner if known else Owner(record.process, known=not record.find_process)
-        self._connections[record.key] = Connection(record.peer, record.tls, record.http2, owner)
+        self._connections[record.key] = Connection(record.peer, record.tls, record.http2, owner, record.key)
         if known is None and record.find_process:
             self._awaited[record.key] = owner
+        elif owner.known:
+            record = structs.replace(record, process=owner.process, find_process=False)
+        self._set_fact(record.key, record)
 
     def _client_disconnected(self, record: records.ClientDisconnected) -> None:
         self._connections.pop(record.key, None)
+        # Who asks for the owner after a restart must know of what connection.
+        if record.key not in self._awaited:
+            self._set_fact(record.key, None)
 
     def _entry_started(self, record: records.EntryStarted) -> None:
         entry = entries.started(record, self._connections[record.connection])
@@ -189,9 +374,7 @@ class Recording:
         entry.instants.failed = record.at
         entry.ended = True
         self._connected(entry, record)
-        for body in (entry.request_body, entry.response_body):
-            if body.size is None and not body.kept:
-                body.kept = None
+        _give_up_bodies(entry)
 
     def _message_received(self, record: records.MessageReceived) -> None:
         entry = self._touch(record.entry)
@@ -199,22 +382,67 @@ class Recording:
             # The rest of the message before is missing: its rows are never read, and are written over.
             entry.message_count = entry.long_message
         entry.long_message = entry.message_count if record.more else None
-        self._keep_message(entry, messages.render(record), ends=not record.more)
+        self._keep_message(entry, entry.message_count, messages.render(record), ends=not record.more)
 
     def _message_continued(self, record: records.MessageContinued) -> None:
         entry = self._touch(record.entry)
-        if entry.long_message is None:
+        if (begins := entry.long_message) is None:
             return
         if not record.more:
             entry.long_message = None
-        self._keep_message(entry, messages.render_continued(record), ends=not record.more)
+        self._keep_message(entry, begins, messages.render_continued(record), ends=not record.more)
 
-    def _keep_message(self, entry: Entry, json: bytes, *, ends: bool) -> None:
-        self._messages.append((entry.id, entry.message_count, json, ends))
+    def _keep_message(self, entry: Entry, begins: int, json: bytes, *, ends: bool) -> None:
+        self._messages.append(Message(entry.id, entry.message_count, begins, json, ends))
+        self._pending_bytes += len(json)
         entry.message_count += 1
 
     def _entry_ended(self, record: records.EntryEnded) -> None:
         self._touch(record.entry).ended = True
+
+    def _gap(self, record: records.Gap) -> None:
+        """Take in that records are missing: the entries that lack some of theirs end as they are."""
+        for entry_id in record.cut:
+            if (entry := self._open.get(entry_id)) is not None:
+                _end(entry)
+                self._dirty[entry_id] = entry
+        for key in self._connections.keys() - set(record.connections):
+            self._client_disconnected(records.ClientDisconnected(key))
+        self.trouble.drop(record.missed + len(record.cut), record.since, record.until)
+
+
+def end_abandoned(store: Store, session_id: str) -> None:
+    """End every other session whose process is gone: its unfinished entries end as they are. Raises `StoreError`."""
+    for other, run in store.unended_sessions():
+        if other == session_id or is_alive(run):
+            continue
+        with store.writing():
+            for stored, state in store.unfinished(other):
+                store.put_entry(other, _ended(stored, state))
+            store.end_session(other, time.time())
+
+
+def _ended(stored: StoredEntry, state: bytes) -> StoredEntry:
+    """Return an entry as it is at its end; one whose state cannot be read is left as it was."""
+    try:
+        entry = _decode_state(state)
+        _end(entry)
+        json = entries.render(entry)
+    except Exception:
+        return stored._replace(state=None)
+    return StoredEntry(stored.id, json, entry.request_body.kept, entry.response_body.kept, None)
+
+
+def _end(entry: Entry) -> None:
+    entry.ended = entry.connection.owner.known = True
+    _give_up_bodies(entry)
+
+
+def _give_up_bodies(entry: Entry) -> None:
+    """Note that bodies of which nothing has come are not known to be empty."""
+    for body in (entry.request_body, entry.response_body):
+        if body.size is None and not body.kept:
+            body.kept = None
 
 
 def _is_finished(entry: Entry) -> bool:

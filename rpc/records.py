@@ -101,13 +101,19 @@ class SessionOpened(Record, frozen=True):
 
 
 class Configuration(Record, frozen=True):
-    """The first frame of a pipe: how the child is to serve. `store` is a path, or empty for a temporary file."""
+    """The first frame of a pipe: how the child is to serve.
+
+    `store` is the path of the store, which may take `max_disk` bytes (null: all there are). If `is_temporary`, it lies
+    in a private folder of its own, which the child makes, and removes when the pipe ends.
+    """
 
     host: str
     port: int
     token: str
     store: str
     session: SessionOpened
+    is_temporary: bool = False
+    max_disk: int | None = None
 
 
 class ListenerChanged(Record, frozen=True):
@@ -268,6 +274,20 @@ class EntryEnded(Record, frozen=True):
     entry: str
 
 
+class Gap(Record, frozen=True):
+    """Records were dropped, between these Unix times, because the child did not keep up.
+
+    `missed` entries are missing from their start; of those in `cut` nothing more will come. `connections` are the keys
+    of the client connections that are open now; one that matters is told anew.
+    """
+
+    since: float
+    until: float
+    missed: int
+    cut: tuple[str, ...]
+    connections: tuple[int, ...]
+
+
 type Captured = (
     Configuration
     | SessionOpened
@@ -284,6 +304,7 @@ type Captured = (
     | MessageReceived
     | MessageContinued
     | EntryEnded
+    | Gap
 )
 
 

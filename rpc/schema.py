@@ -199,6 +199,30 @@ class Session(Model):
     name: str
 
 
+class SessionStatus(Model):
+    """What is stored of a session, what is not, and what its store takes on the disk."""
+
+    is_captured: bool
+    """Whether the proxy runs and more may come."""
+    is_stored: bool
+    """False while the store cannot be written."""
+    entries: int
+    bytes: int
+    """Of bodies as transferred and of WebSocket messages as JSON."""
+    dropped: int
+    """Entries that are missing or incomplete, because they could not be stored."""
+    dropped_since: str | None
+    """When the first of them was dropped."""
+    dropped_until: str | None
+    """When the last of them was dropped."""
+    evicted_bytes: int
+    """What was given up because the store would have become too large."""
+    store_bytes: int
+    """What the store takes on the disk, with all its sessions."""
+    store_limit: int | None
+    """What it may take; null: no limit."""
+
+
 class NoParams(Model):
     """For methods without parameters."""
 
@@ -240,3 +264,5 @@ render_message = _renderer(WebSocketMessage)
 """Return the JSON of a `WebSocketMessage`, or of a dict of its fields. Raises `pydantic.ValidationError`."""
 render_sessions = _renderer(list[Session])
 """Return the JSON of a list of sessions. Raises `pydantic.ValidationError`."""
+render_status = _renderer(SessionStatus)
+"""Return the JSON of a `SessionStatus`. Raises `pydantic.ValidationError`."""

@@ -1,70 +1,41 @@
 """Where sessions are kept: the interface, and its implementation on SQLite.
 
-One writer; answering an entry is one look-up by key. The store knows sessions, entries as finished JSON, bodies as
-chunks and messages as JSON; it knows neither records nor HTTP.
+One writer in each process; answering an entry is one look-up by key. The store knows sessions, entries as finished
+JSON, bodies as chunks and messages as JSON; it knows neither records nor HTTP.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from rpc import store_format
+from rpc.eviction import Eviction, size_of, wal_limit
 from rpc.records import Side
+from rpc.runs import Run
+from rpc.store_format import BUSY_SECONDS, StoreError
 
-APPLICATION_ID = 0x48454E54
-"""Marks the file as ours (SQLite's `application_id`)."""
-FORMAT_VERSION = 1
-
-TABLES = """
-CREATE TABLE session (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    started REAL NOT NULL
-) STRICT;
-CREATE TABLE entry (
-    number INTEGER PRIMARY KEY,
-    session INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    json BLOB NOT NULL,
-    request_kept INTEGER,
-    response_kept INTEGER,
-    state BLOB,
-    UNIQUE (session, id)
-) STRICT;
-CREATE TABLE body (
-    entry INTEGER NOT NULL,
-    side TEXT NOT NULL,
-    start INTEGER NOT NULL,
-    data BLOB NOT NULL,
-    PRIMARY KEY (entry, side, start)
-) STRICT;
-CREATE TABLE message (
-    entry INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    json BLOB NOT NULL,
-    ends INTEGER NOT NULL,
-    PRIMARY KEY (entry, number)
-) STRICT;
-"""
+__all__ = ["BodyChangedError", "BodyData", "SqliteStore", "Store", "StoreError", "StoredBody", "StoredEntry"]
 
 KEPT_COLUMN: dict[Side, str] = {"request": "request_kept", "response": "response_kept"}
-
 
 PIECE_SIZE = 256 * 1024
 """Bytes at which a piece of a body is large enough; with the last chunk that was put it may be somewhat more."""
 
+IDS_PER_PAGE = 5000
+"""Ids that are read at once: about 3 ms."""
 
-class StoreError(Exception):
-    """The store cannot be used; the sentence is for the user."""
+PAGE_BYTES = 4096
+"""What SQLite takes at once."""
 
 
 class BodyChangedError(Exception):
-    """The body that is being read was replaced, or is not there as it should be."""
+    """The body that is being read was replaced or given up, or is not there as it should be."""
 
 
 class StoredEntry(NamedTuple):
@@ -95,17 +66,50 @@ class BodyData(Protocol):
 
 
 class StoredBody(NamedTuple):
-    """An entry's JSON and one of its bodies as transferred; `data` is null if it was not kept."""
+    """An entry's JSON and one of its bodies as transferred; `data` is null if it is not kept."""
 
     entry_json: bytes
     data: BodyData | None
 
 
-class Store(Protocol):
-    """What keeps sessions. Sessions and entries are named by their ids; whatever is unknown is answered with null."""
+class StoredStatus(NamedTuple):
+    """What a session holds, and what it lacks.
 
-    def open_session(self, session_id: str, name: str, started: float) -> None:
-        """Begin a session, or go on with it."""
+    `entries` and `bytes` (of bodies and messages) are stored; `dropped` entries are missing or incomplete because they
+    could not be written, the first and the last at these Unix times; `evicted` bytes were given up for others.
+    """
+
+    entries: int
+    bytes: int
+    dropped: int
+    dropped_since: float | None
+    dropped_until: float | None
+    evicted: int
+
+
+class StoreSize(NamedTuple):
+    """How many bytes the store takes on the disk, and how many it may take; null: as many as there are."""
+
+    bytes: int
+    limit: int | None
+
+
+class Store(Protocol):
+    """What keeps sessions. Sessions and entries are named by their ids; whatever is unknown is answered with null.
+
+    What is put belongs into a `writing` block.
+    """
+
+    def open_session(self, session_id: str, name: str, started: float, run: Run | None = None) -> int:
+        """Begin a session, or go on with it; return the number of its last frame that is stored, 0 if none is."""
+        ...
+
+    def end_session(self, session_id: str, ended: float) -> None:
+        """Note that nothing more will come for a session."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Write what is put in the block, all of it or, if this raises `StoreError`, nothing."""
+        ...
 
     def put_entry(self, session_id: str, entry: StoredEntry) -> None:
         """Write an entry, new or changed."""
@@ -119,15 +123,36 @@ class Store(Protocol):
         A row is a message's JSON, or a piece of it: the one that `ends` the message is the last one.
         """
 
-    def commit(self) -> None:
-        """Make everything that was put last."""
+    def put_fact(self, session_id: str, key: int, record: bytes | None) -> None:
+        """Write what holds in a session until it is replaced, or, with null, holds no longer."""
+
+    def put_frame(self, session_id: str, number: int) -> None:
+        """Write that everything up to this frame is stored."""
+
+    def put_dropped(self, session_id: str, entries: int, since: float, until: float) -> None:
+        """Count entries that are missing or incomplete."""
 
     def sessions(self) -> list[tuple[str, str]]:
         """Return id and name of every session, the oldest first."""
         ...
 
-    def entry_ids(self, session_id: str) -> list[str] | None:
-        """Return the ids of a session's entries in order of creation."""
+    def unended_sessions(self) -> list[tuple[str, Run | None]]:
+        """Return the sessions that have not been ended, and which process runs or ran them."""
+        ...
+
+    def unfinished(self, session_id: str) -> list[tuple[StoredEntry, bytes]]:
+        """Return the entries that have a state, the oldest first, each with that state."""
+        ...
+
+    def facts(self, session_id: str) -> list[tuple[int, bytes]]:
+        """Return key and record of everything that holds in a session."""
+        ...
+
+    def entry_ids(self, session_id: str) -> Iterator[list[str]] | None:
+        """Return the ids of a session's entries in order of creation, a page at a time.
+
+        The store may be used between two pages; what is put meanwhile comes at the end.
+        """
         ...
 
     def entry_json(self, session_id: str, entry_id: str) -> bytes | None:
@@ -142,16 +167,28 @@ class Store(Protocol):
         """Read the JSON of the messages that an entry has now, in order, commas between them, a piece at a time.
 
         Each piece is UTF-8 by itself; a message that has not ended is left out. The store may be used between two
-        pieces. Raises `BodyChangedError` if the messages were given up meanwhile.
+        pieces. Null also if they were given up; raises `BodyChangedError` if that happens meanwhile.
         """
         ...
 
+    def status(self, session_id: str) -> StoredStatus | None:
+        """Return what a session holds and lacks."""
+        ...
+
+    def size(self) -> StoreSize:
+        """Return how large the store is."""
+        ...
+
+    def evict(self) -> bool:
+        """Take a short step towards the store's bound; return whether another one is due. Raises `StoreError`."""
+        ...
+
     def close(self) -> None:
-        """Commit and close; a temporary store is gone then."""
+        """Close the store, which cannot be used any more."""
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -194,41 +231,97 @@ class _SqliteBody:
 
 
 class SqliteStore:
-    """A `Store` in one SQLite file, for use by one thread. Raises `StoreError` for a file that cannot be used."""
+    """A `Store` in one SQLite file, for use by one thread; several processes may share the file.
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    `durable`: what was written outlives a power failure once `sync` has returned; without, it outlives the process
+    alone. `max_bytes` is what the store may take on the disk. Raises `StoreError` for a file that cannot be used.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True, max_bytes: int | None = None) -> None:
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
+        self._durable = durable
+        self._max_bytes = max_bytes
         self._session_numbers: dict[str, int] = {}
+        self._entry_numbers: dict[tuple[str, str], int] = {}
+        self._finished: list[tuple[str, str]] = []
+        self._added: dict[int, list[int]] = {}
+        self._evicted_through = 0
         self._bodies_in_use: weakref.WeakSet[_SqliteBody] = weakref.WeakSet()
-        with _explained(str(path)):
-            self._connection = sqlite3.connect(path, isolation_level=None)
-            self._prepare(durable=durable)
+        with _explained(path):
+            store_format.prepare(path)
+            self._connection = self._connect()
+            self._syncing = self._connect(any_thread=True)
+        self._eviction = Eviction(self._connection, max_bytes)
 
-    def _prepare(self, *, durable: bool) -> None:
-        run = self._connection.execute
-        (version,) = run("PRAGMA user_version").fetchone()
-        (application,) = run("PRAGMA application_id").fetchone()
-        (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and (application, version) != (APPLICATION_ID, FORMAT_VERSION):
-            message = f"The store {self._path} was not written by this version; it is left as it is."
-            raise StoreError(message)
-        run("PRAGMA journal_mode = WAL")
-        run(f"PRAGMA synchronous = {'NORMAL' if durable else 'OFF'}")
-        run("BEGIN IMMEDIATE")
-        if not tables:
-            self._create()
-        run("COMMIT")
+    def _connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=not any_thread,
+        )
+        log_bytes = wal_limit(self._max_bytes)
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {'NORMAL' if self._durable else 'OFF'}",
+            # Usually `sync` comes before a commit has to move what is in the log.
+            f"wal_autocheckpoint = {log_bytes // PAGE_BYTES}",
+            f"journal_size_limit = {log_bytes}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
 
-    def _create(self) -> None:
-        for statement in TABLES.split(";\n"):
-            self._connection.execute(statement)
-        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    # Writing
 
-    def _write(self, sql: str, values: Iterable[object]) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write what is put in the block, all of it or, if this raises `StoreError`, nothing."""
+        try:
+            with _explained(self._path):
+                self._begin()
+                yield
+                self.commit()
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _begin(self) -> None:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.execute(sql, tuple(values))
+            self._evicted_through = self._eviction.through()
+
+    def _write(self, sql: str, values: Iterable[object]) -> sqlite3.Cursor:
+        self._begin()
+        return self._connection.execute(sql, tuple(values))
+
+    def commit(self) -> None:
+        """Make everything that was put last."""
+        if not self._connection.in_transaction:
+            return
+        sql = "UPDATE session SET entries = entries + ?, bytes = bytes + ? WHERE number = ?"
+        for session, (entries, size) in self._added.items():
+            self._connection.execute(sql, (entries, size, session))
+        self._connection.execute("COMMIT")
+        self._added.clear()
+        for key in self._finished:
+            self._entry_numbers.pop(key, None)
+        self._finished.clear()
+
+    def _roll_back(self) -> None:
+        # What failed may have ended the transaction already.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._added.clear()
+        self._finished.clear()
+        self._entry_numbers.clear()
+        self._session_numbers.clear()
+
+    def _count(self, session_id: str, entries: int, size: int) -> None:
+        counts = self._added.setdefault(self._session_number(session_id) or 0, [0, 0])
+        counts[0] += entries
+        counts[1] += size
 
     def _session_number(self, session_id: str) -> int | None:
         if (number := self._session_numbers.get(session_id)) is not None:
@@ -239,55 +332,143 @@ class SqliteStore:
         return row[0] if row else None
 
     def _entry_number(self, session_id: str, entry_id: str) -> int | None:
+        """Return an entry's number; of one that may still change it is remembered."""
+        if (number := self._entry_numbers.get((session_id, entry_id))) is not None:
+            return number
         sql = "SELECT number FROM entry WHERE session = ? AND id = ?"
         row = self._connection.execute(sql, (self._session_number(session_id), entry_id)).fetchone()
         return row[0] if row else None
 
-    def open_session(self, session_id: str, name: str, started: float) -> None:
-        """Begin a session, or go on with it."""
-        with _explained(str(self._path)):
-            sql = "INSERT INTO session (id, name, started) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-            self._write(sql, (session_id, name, started))
-            self.commit()
+    def open_session(self, session_id: str, name: str, started: float, run: Run | None = None) -> int:
+        """Begin a session, or go on with it; return the number of its last frame that is stored, 0 if none is."""
+        with self.writing():
+            sql = (
+                "INSERT INTO session (id, name, started, pid, process_started) VALUES (?, ?, ?, ?, ?) ON CONFLICT"
+                " DO UPDATE SET ended = NULL, pid = excluded.pid, process_started = excluded.process_started"
+            )
+            self._write(sql, (session_id, name, started, *(run or (None, None))))
+            row = self._connection.execute("SELECT frame FROM session WHERE id = ?", (session_id,)).fetchone()
+        return int(row[0])
+
+    def end_session(self, session_id: str, ended: float) -> None:
+        """Note that nothing more will come for a session."""
+        number = self._session_number(session_id)
+        self._write("UPDATE session SET ended = ? WHERE number = ?", (ended, number))
+        self._write("DELETE FROM fact WHERE session = ?", (number,))
 
     def put_entry(self, session_id: str, entry: StoredEntry) -> None:
         """Write an entry, new or changed."""
-        self._write(
+        key = session_id, entry.id
+        if key in self._entry_numbers or not self._inserts_entry(session_id, entry):
+            number = self._entry_numbers[key] = self._entry_number(session_id, entry.id) or 0
+            sql = "UPDATE entry SET json = ?, request_kept = ?, response_kept = ?, state = ? WHERE number = ?"
+            self._write(sql, (*entry[1:], number))
+        if entry.state is None:
+            self._finished.append(key)
+
+    def _inserts_entry(self, session_id: str, entry: StoredEntry) -> bool:
+        """Write a new entry; return whether it was one."""
+        sql = (
             "INSERT INTO entry (session, id, json, request_kept, response_kept, state) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET json = excluded.json, request_kept = excluded.request_kept,"
-            " response_kept = excluded.response_kept, state = excluded.state",
-            (self._session_number(session_id), *entry),
+            " ON CONFLICT DO NOTHING"
         )
+        cursor = self._write(sql, (self._session_number(session_id), *entry))
+        if cursor.rowcount == 0:
+            return False
+        assert cursor.lastrowid is not None
+        self._entry_numbers[session_id, entry.id] = cursor.lastrowid
+        self._count(session_id, 1, 0)
+        return True
 
     def put_body(self, session_id: str, entry_id: str, side: Side, start: int, data: bytes) -> None:
         """Write a piece of a body of an entry that was put; `start` 0 replaces the body."""
+        self._begin()
         number = self._entry_number(session_id, entry_id)
+        if number is None or number <= self._evicted_through:
+            return
         if start == 0:
-            self._write("DELETE FROM body WHERE entry = ? AND side = ?", (number, side))
-            for body in self._bodies_in_use:
-                body.replaced |= body.key == (number, side)
+            self._delete_body(session_id, number, side)
         self._write("INSERT OR REPLACE INTO body VALUES (?, ?, ?, ?)", (number, side, start, data))
+        self._count(session_id, 0, len(data))
+
+    def _delete_body(self, session_id: str, number: int, side: Side) -> None:
+        where = "FROM body WHERE entry = ? AND side = ?"
+        (size,) = self._connection.execute(f"SELECT sum(length(data)) {where}", (number, side)).fetchone()
+        if size is not None:
+            self._write(f"DELETE {where}", (number, side))
+            self._count(session_id, 0, -size)
+        for body in self._bodies_in_use:
+            body.replaced |= body.key == (number, side)
 
     def put_message(self, session_id: str, entry_id: str, number: int, json: bytes, *, ends: bool = True) -> None:
         """Write a row of the WebSocket messages of an entry that was put."""
+        self._begin()
         entry = self._entry_number(session_id, entry_id)
+        if entry is None or entry <= self._evicted_through:
+            return
         self._write("INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?)", (entry, number, json, ends))
+        self._count(session_id, 0, len(json))
 
-    def commit(self) -> None:
-        """Make everything that was put last."""
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
+    def put_fact(self, session_id: str, key: int, record: bytes | None) -> None:
+        """Write what holds in a session until it is replaced, or, with null, holds no longer."""
+        session = self._session_number(session_id)
+        if record is None:
+            self._write("DELETE FROM fact WHERE session = ? AND key = ?", (session, key))
+        else:
+            self._write("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (session, key, record))
+
+    def put_frame(self, session_id: str, number: int) -> None:
+        """Write that everything up to this frame is stored."""
+        self._write("UPDATE session SET frame = ? WHERE id = ?", (number, session_id))
+
+    def put_dropped(self, session_id: str, entries: int, since: float, until: float) -> None:
+        """Count entries that are missing or incomplete."""
+        sql = (
+            "UPDATE session SET dropped = dropped + ?, dropped_since = coalesce(dropped_since, ?), dropped_until = ?"
+            " WHERE id = ?"
+        )
+        self._write(sql, (entries, since, until, session_id))
+
+    # Reading
 
     def sessions(self) -> list[tuple[str, str]]:
         """Return id and name of every session, the oldest first."""
         return self._connection.execute("SELECT id, name FROM session ORDER BY number").fetchall()
 
-    def entry_ids(self, session_id: str) -> list[str] | None:
-        """Return the ids of a session's entries in order of creation."""
-        if (session := self._session_number(session_id)) is None:
-            return None
-        rows = self._connection.execute("SELECT id FROM entry WHERE session = ? ORDER BY number", (session,))
-        return [entry_id for (entry_id,) in rows]
+    def unended_sessions(self) -> list[tuple[str, Run | None]]:
+        """Return the sessions that have not been ended, and which process runs or ran them."""
+        sql = "SELECT id, pid, process_started FROM session WHERE ended IS NULL ORDER BY number"
+        with _explained(self._path):
+            rows = self._connection.execute(sql).fetchall()
+        return [(session_id, None if pid is None else Run(pid, started)) for session_id, pid, started in rows]
+
+    def unfinished(self, session_id: str) -> list[tuple[StoredEntry, bytes]]:
+        """Return the entries that have a state, the oldest first, each with that state."""
+        sql = (
+            "SELECT id, json, request_kept, response_kept, state FROM entry"
+            " WHERE session = ? AND state IS NOT NULL ORDER BY number"
+        )
+        with _explained(self._path):
+            rows = self._connection.execute(sql, (self._session_number(session_id),)).fetchall()
+        return [(StoredEntry(*row), row[-1]) for row in rows]
+
+    def facts(self, session_id: str) -> list[tuple[int, bytes]]:
+        """Return key and record of everything that holds in a session."""
+        sql = "SELECT key, record FROM fact WHERE session = ? ORDER BY key"
+        with _explained(self._path):
+            return self._connection.execute(sql, (self._session_number(session_id),)).fetchall()
+
+    def entry_ids(self, session_id: str) -> Iterator[list[str]] | None:
+        """Return the ids of a session's entries in order of creation, a page at a time."""
+        session = self._session_number(session_id)
+        return None if session is None else self._id_pages(session)
+
+    def _id_pages(self, session: int) -> Iterator[list[str]]:
+        sql = "SELECT number, id FROM entry WHERE session = ? AND number > ? ORDER BY number LIMIT ?"
+        last = 0
+        while rows := self._connection.execute(sql, (session, last, IDS_PER_PAGE)).fetchall():
+            yield [entry_id for _, entry_id in rows]
+            last = rows[-1][0]
 
     def entry_json(self, session_id: str, entry_id: str) -> bytes | None:
         """Return an entry's JSON."""
@@ -297,12 +478,16 @@ class SqliteStore:
 
     def body(self, session_id: str, entry_id: str, side: Side) -> StoredBody | None:
         """Return one body of an entry."""
-        sql = f"SELECT number, json, {KEPT_COLUMN[side]} FROM entry WHERE session = ? AND id = ?"  # noqa: S608
+        sql = (
+            f"SELECT number, json, {KEPT_COLUMN[side]}, (SELECT through FROM eviction) FROM entry"  # noqa: S608
+            " WHERE session = ? AND id = ?"
+        )
         row = self._connection.execute(sql, (self._session_number(session_id), entry_id)).fetchone()
         if row is None:
             return None
-        number, json, kept = row
-        return StoredBody(json, None if kept is None else self._body_data(number, side, kept))
+        number, json, kept, evicted_through = row
+        is_kept = kept is not None and (kept == 0 or number > evicted_through)
+        return StoredBody(json, self._body_data(number, side, kept) if is_kept else None)
 
     def _body_data(self, entry: int, side: Side, size: int) -> BodyData:
         body = _SqliteBody(self._connection, entry, side, size)
@@ -311,8 +496,9 @@ class SqliteStore:
         return body
 
     def messages(self, session_id: str, entry_id: str) -> Iterator[bytes] | None:
-        """Read the JSON of an entry's messages, a piece at a time."""
-        if (entry := self._entry_number(session_id, entry_id)) is None:
+        """Read the JSON of an entry's messages, a piece at a time; null also if they were given up."""
+        entry = self._entry_number(session_id, entry_id)
+        if entry is None or entry <= self._eviction.through():
             return None
         sql = "SELECT number FROM message WHERE entry = ? AND ends ORDER BY number DESC LIMIT 1"
         row = self._connection.execute(sql, (entry,)).fetchone()
@@ -330,11 +516,47 @@ class SqliteStore:
                         piece += b","
                     if len(piece) >= PIECE_SIZE:
                         break
-            if not piece:
+            if not piece or entry <= self._eviction.through():
                 raise BodyChangedError
             yield bytes(piece)
 
+    def status(self, session_id: str) -> StoredStatus | None:
+        """Return what a session holds and lacks."""
+        sql = f"SELECT {', '.join(StoredStatus._fields)} FROM session WHERE id = ?"  # noqa: S608
+        row = self._connection.execute(sql, (session_id,)).fetchone()
+        return StoredStatus(*row) if row else None
+
+    # The file
+
+    def size(self) -> StoreSize:
+        """Return how large the store is, its write-ahead log included."""
+        log_size = self._log.stat().st_size if self._log.exists() else 0
+        return StoreSize(size_of(self._connection).file + log_size, self._max_bytes)
+
+    def evict(self) -> bool:
+        """Take a short step towards the store's bound; return whether another one is due. Raises `StoreError`."""
+        with _explained(self._path):
+            if not self._eviction.is_due:
+                return False
+        with self.writing():
+            return self._eviction.step()
+
+    def sync(self) -> None:
+        """Move what is committed from the write-ahead log to the file, and both to the disk. For another thread.
+
+        It does not hold up reading and writing. What cannot be moved now stays in the log. Raises `StoreError`.
+        """
+        with _explained(self._path):
+            _, frames, moved = self._syncing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if self._durable and frames != moved:
+            # Somebody reads what was before: then SQLite may not even have written the log to the disk.
+            with self._log.open("rb+") as log:
+                os.fsync(log.fileno())
+
     def close(self) -> None:
         """Commit and close."""
-        self.commit()
-        self._connection.close()
+        try:
+            self.commit()
+        finally:
+            self._syncing.close()
+            self._connection.close()

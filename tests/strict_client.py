@@ -366,10 +366,24 @@ message = all_of(
 )
 session = fields(id=ulid, name=string)
 
+status = fields(
+    isCaptured=boolean,
+    isStored=boolean,
+    entries=u64,
+    bytes=u64,
+    dropped=u64,
+    droppedSince=optional(instant),
+    droppedUntil=optional(instant),
+    evictedBytes=u64,
+    storeBytes=u64,
+    storeLimit=optional(u64),
+)
+
 _RESULTS: dict[str, Check] = {
     "sessions/list": all_of(array(session), unique(lambda item: item["id"])),
     "sessions/get_entry_ids": optional(all_of(array(ulid), unique(lambda item: item))),
     "sessions/get_listener_port": optional(u16),
+    "sessions/get_status": optional(status),
     "sessions/get_entry": optional(entry),
     "sessions/get_request_body": optional(string),
     "sessions/get_response_body": optional(string),

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import random
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from rpc.store import PIECE_SIZE, BodyChangedError, BodyData, SqliteStore, StoredEntry
+from rpc.runs import Run
+from rpc.store import PIECE_SIZE, BodyChangedError, BodyData, SqliteStore, StoredEntry, StoredStatus, StoreError
 
 SESSION, ENTRY = "01SESSION", "01ENTRY"
 
@@ -149,3 +154,227 @@ def test_messages_that_are_gone_when_they_are_read_raise(store: SqliteStore) -> 
     store._connection.execute("DELETE FROM message")
     with pytest.raises(BodyChangedError):
         next(pieces)
+
+
+# Writing
+
+
+class FailedError(Exception):
+    pass
+
+
+def put_and_fail(store: SqliteStore) -> None:
+    with store.writing():
+        put_entry(store, "lost")
+        store.put_body(SESSION, "lost", "request", 0, b"data")
+        store.put_message(SESSION, "kept", 0, b"data")
+        store.put_frame(SESSION, 7)
+        raise FailedError
+
+
+def put_entry(store: SqliteStore, entry_id: str, state: bytes | None = None, json: bytes = b"{}") -> None:
+    store.put_entry(SESSION, StoredEntry(entry_id, json, 0, 0, state))
+
+
+def ids(store: SqliteStore, session: str = SESSION) -> list[str]:
+    return [entry_id for page in store.entry_ids(session) or () for entry_id in page]
+
+
+def test_what_is_put_is_written_together_or_not_at_all(store: SqliteStore) -> None:
+    with store.writing():
+        put_entry(store, "kept", b"state")
+    with pytest.raises(FailedError):
+        put_and_fail(store)
+    assert ids(store) == ["kept"]
+    status = store.status(SESSION)
+    assert status is not None
+    assert (status.entries, status.bytes) == (1, 0)
+    assert store.open_session(SESSION, "name", 0.0) == 0
+    with store.writing():
+        put_entry(store, "another")
+        store.put_body(SESSION, "another", "request", 0, b"data")
+        put_entry(store, "kept")
+    assert ids(store) == ["kept", "another"]
+
+
+def test_other_processes_see_what_is_written_when_the_block_ends(store: SqliteStore, tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "entries.db")) as other:
+        with store.writing():
+            put_entry(store, "entry")
+            assert ids(other) == []
+        assert ids(other) == ["entry"]
+
+
+def test_two_processes_write_one_file_in_turns(store: SqliteStore, tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "entries.db")) as other:
+        other.open_session("other", "another run", 1.0)
+        for number in range(20):
+            for writer, session in ((store, SESSION), (other, "other")):
+                with writer.writing():
+                    entry = StoredEntry(f"{session} {number}", b"{}", 1, None, b"state" if number % 2 else None)
+                    writer.put_entry(session, entry)
+                    writer.put_body(session, entry.id, "request", 0, b"x")
+        assert ids(store) == ids(other) == [f"{SESSION} {number}" for number in range(20)]
+        assert ids(store, "other") == [f"other {number}" for number in range(20)]
+        assert store.sessions() == [(SESSION, "name"), ("other", "another run")]
+        assert [stored.id for stored, _ in store.unfinished("other")] == [f"other {n}" for n in range(1, 20, 2)]
+
+
+def test_writing_while_another_process_does_so_fails_and_works_afterwards(store: SqliteStore, tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "entries.db")) as other:
+        with other.writing():
+            other.put_frame(SESSION, 1)
+            with pytest.raises(StoreError, match="locked"), store.writing():
+                put_entry(store, "entry")
+        with store.writing():
+            put_entry(store, "entry")
+    assert ids(store) == ["entry"]
+
+
+def test_changed_entry_keeps_its_place(store: SqliteStore) -> None:
+    for name, state in (("a", b"1"), ("b", None), ("a", b"2"), ("a", None), ("b", None)):
+        with store.writing():
+            put_entry(store, name, state, json=b"%r" % name.encode())
+    assert ids(store) == ["a", "b"]
+    assert store.entry_json(SESSION, "a") == b"b'a'"
+    assert store.unfinished(SESSION) == []
+
+
+def test_finished_entries_are_not_remembered(store: SqliteStore) -> None:
+    with store.writing():
+        put_entry(store, "open", b"state")
+        put_entry(store, "done")
+    assert list(store._entry_numbers) == [(SESSION, "open")]
+    with store.writing():
+        put_entry(store, "open")
+    assert not store._entry_numbers
+
+
+def test_ids_are_read_in_pages_and_what_is_put_meanwhile_comes_at_the_end(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpc.store.IDS_PER_PAGE", 2)
+    for name in "zay":
+        put_entry(store, name)
+    pages = store.entry_ids(SESSION)
+    assert pages is not None
+    assert next(pages) == ["z", "a"]
+    put_entry(store, "new")
+    assert list(pages) == [["y", "new"]]
+    assert store.entry_ids("unknown") is None
+
+
+def test_ids_are_read_from_an_index_alone(store: SqliteStore) -> None:
+    sql = "SELECT number, id FROM entry WHERE session = 1 AND number > 5 ORDER BY number LIMIT 10"
+    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+    assert [row[3] for row in plan] == ["SEARCH entry USING COVERING INDEX entry_order (session=? AND number>?)"]
+
+
+def test_status_counts_what_is_kept(store: SqliteStore) -> None:
+    with store.writing():
+        put_entry(store, "a")
+        put_entry(store, "b")
+        put_entry(store, "a")
+        store.put_body(SESSION, "a", "request", 0, b"123")
+        store.put_body(SESSION, "a", "request", 3, b"45")
+        store.put_body(SESSION, "b", "response", 0, b"long")
+        store.put_message(SESSION, "b", 0, b"abcdef")
+    assert store.status(SESSION) == StoredStatus(2, 15, 0, None, None, 0)
+    with store.writing():
+        store.put_body(SESSION, "a", "request", 0, b"1")
+        store.put_dropped(SESSION, 3, 10.0, 20.0)
+    with store.writing():
+        store.put_dropped(SESSION, 4, 30.0, 40.0)
+    assert store.status(SESSION) == StoredStatus(2, 11, 7, 10.0, 40.0, 0)
+    assert store.status("unknown") is None
+
+
+def test_session_goes_on_after_its_last_stored_frame(store: SqliteStore) -> None:
+    run = Run(1, 2.0)
+    assert store.open_session("run", "name", 0.0, run) == 0
+    with store.writing():
+        store.put_frame("run", 41)
+        store.put_fact("run", 1, b"old")
+        store.put_fact("run", 2, b"gone")
+        store.put_fact("run", 1, b"new")
+        store.put_fact("run", 2, None)
+    assert store.open_session("run", "another name", 0.0, run) == 41
+    assert store.facts("run") == [(1, b"new")]
+    assert store.unended_sessions() == [(SESSION, None), ("run", run)]
+    with store.writing():
+        store.end_session("run", 1.0)
+    assert store.facts("run") == []
+    assert store.unended_sessions() == [(SESSION, None)]
+    assert ("run", "name") in store.sessions()
+
+
+# On the disk
+
+
+def test_what_is_synced_is_in_the_file_itself(store: SqliteStore, tmp_path: Path) -> None:
+    with store.writing():
+        put_entry(store, "entry")
+    store.sync()
+    shutil.copy(tmp_path / "entries.db", tmp_path / "alone.db")
+    with closing(SqliteStore(tmp_path / "alone.db")) as alone:
+        assert ids(alone) == ["entry"]
+
+
+def test_sync_writes_the_log_when_a_reader_keeps_it_from_being_moved(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("rpc.store.os.fsync", synced.append)
+    with closing(sqlite3.connect(tmp_path / "entries.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM session").fetchall()
+        with store.writing():
+            put_entry(store, "entry")
+        store.sync()
+        assert synced
+        reader.execute("COMMIT")
+    synced.clear()
+    store.sync()
+    assert not synced
+
+
+def test_log_cut_off_anywhere_leaves_a_sound_store_with_what_came_first(tmp_path: Path) -> None:
+    """What a power failure leaves: the file as it was synced, and a part of the log."""
+    path, log = tmp_path / "entries.db", tmp_path / "entries.db-wal"
+    store = SqliteStore(path)
+    store.open_session(SESSION, "name", 0.0)
+    for number in range(20):
+        with store.writing():
+            store.put_entry(SESSION, StoredEntry(str(number), b"{}", 5000, None, None))
+            store.put_body(SESSION, str(number), "request", 0, bytes([number]) * 5000)
+        if number == 4:
+            store.sync()
+    whole, tail = path.read_bytes(), log.read_bytes()
+    store.close()
+    chance = random.Random(0)
+    for _ in range(30):
+        cut = tmp_path / "cut.db"
+        cut.write_bytes(whole)
+        (tmp_path / "cut.db-wal").write_bytes(tail[: chance.randrange(len(tail))])
+        with closing(SqliteStore(cut)) as after:
+            assert after._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            found = ids(after)
+            assert found == [str(number) for number in range(len(found))]
+            for entry_id in found:
+                kept = after.body(SESSION, entry_id, "request")
+                assert kept is not None
+                assert kept.data is not None
+                assert b"".join(kept.data.pieces()) == bytes([int(entry_id)]) * 5000
+        cut.unlink()
+    store = SqliteStore(path)
+    assert len(ids(store)) == 20
+    store.close()
+
+
+def test_power_failure_cannot_harm_a_durable_store_and_need_not_spare_another(tmp_path: Path) -> None:
+    normal, off = (1,), (0,)
+    for durable, synchronous in ((True, normal), (False, off)):
+        with closing(SqliteStore(tmp_path / "entries.db", durable=durable)) as opened:
+            for connection in (opened._connection, opened._syncing):
+                assert connection.execute("PRAGMA synchronous").fetchone() == synchronous
+                assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

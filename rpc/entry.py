@@ -35,10 +35,13 @@ from rpc.wire import (
     request_headers,
     response_headers,
     text,
+    without_surrogates,
 )
 
 MAX_STATUS_CODE = 0xFFFF
 """What the contract can carry; a server can send any number."""
+MAX_STREAM_ID = 0x7FFFFFFF
+MAX_PID = 0xFFFFFFFF
 
 NO_TLS = TlsSettings(connection_id=None, tls_version=None, cipher_suite=None, ja3=None, ja4=None)
 
@@ -162,11 +165,16 @@ def _http2(entry: Entry, version: str) -> Http2StreamRef | None:
     connection_id = entry.connection.http2
     if version != "HTTP/2" or connection_id is None or entry.stream is None:
         return None
+    if not 0 < entry.stream <= MAX_STREAM_ID:
+        return None
     return Http2StreamRef(connection_id=connection_id, stream_id=entry.stream)
 
 
+@lru_cache(maxsize=1024)
 def _process(process: records.Process | None) -> ProcessInfo | None:
-    return ProcessInfo(pid=process.pid, name=process.name) if process else None
+    if process is None or not 0 <= process.pid <= MAX_PID:
+        return None
+    return ProcessInfo(pid=process.pid, name=None if process.name is None else without_surrogates(process.name))
 
 
 def as_session_entry(entry: Entry) -> SessionEntry:

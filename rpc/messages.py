@@ -8,19 +8,30 @@ import msgspec
 
 from rpc.records import MessageContinued, MessageReceived
 from rpc.schema import Binary, Close, Text, WebSocketMessage, render_message
-from rpc.wire import instant
+from rpc.wire import instant, text
 
 NO_STATUS_RECEIVED = 1005
 """The code of a close frame that carried none (RFC 6455 section 7.4.1)."""
+MAX_CODE = 0xFFFF
+
+
+def _code(code: int | None) -> int:
+    return NO_STATUS_RECEIVED if code is None or not 0 <= code <= MAX_CODE else code
 
 
 def _payload(message: MessageReceived) -> Text | Binary | Close:
     if message.type == "text":
         return Text(type="text", text=message.data.decode(errors="replace"))
     if message.type == "close":
-        code = NO_STATUS_RECEIVED if message.code is None else message.code
-        return Close(type="close", code=code, reason=message.data.decode(errors="replace"))
+        return Close(type="close", code=_code(message.code), reason=text(message.data))
     return Binary(type=message.type, data=base64.b64encode(message.data).decode())
+
+
+def _instants(started: float | None, ended: float | None) -> tuple[str | None, str | None]:
+    """Return when a message began and ended: a wall clock that was set back does not make it end before it began."""
+    start = None if started is None else instant(started)
+    end = None if ended is None else instant(ended)
+    return start, max(start, end) if start and end else end
 
 
 END = b'"}}'
@@ -29,11 +40,12 @@ END = b'"}}'
 
 def render(message: MessageReceived) -> bytes:
     """Return the message's JSON; if more follows, the beginning of it."""
+    started_at, ended_at = _instants(message.started, message.ended)
     json = render_message(
         WebSocketMessage(
             side="client" if message.from_client else "server",
-            started_at=None if message.started is None else instant(message.started),
-            ended_at=None if message.ended is None else instant(message.ended),
+            started_at=started_at,
+            ended_at=ended_at,
             payload=_payload(message),
         )
     )

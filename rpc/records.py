@@ -351,9 +351,9 @@ type Reply = Ready | Failed | Stored | ProcessFound | Logged
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_frame: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode
-"""Decode the payload of a frame from the proxy. Raises `msgspec.DecodeError` for anything else."""
+"""Decode the payload of a frame from the proxy. Raises `msgspec.DecodeError` or `UnicodeDecodeError` otherwise."""
 decode_reply: Callable[[bytes], Reply] = msgspec.msgpack.Decoder(Reply).decode
-"""Decode the payload of a frame from the child. Raises `msgspec.DecodeError` for anything else."""
+"""Decode the payload of a frame from the child. Raises `msgspec.DecodeError` or `UnicodeDecodeError` otherwise."""
 
 
 def encode(message: Frame | Reply) -> bytes:

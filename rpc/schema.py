@@ -27,6 +27,7 @@ class Model(BaseModel):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 

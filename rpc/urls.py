@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+from pydantic_core import Url
 
 from rpc.records import RequestHead
-from rpc.wire import ip_address, text
+from rpc.wire import MAX_PORT, ip_address, text
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{0,5}))?")
-LABEL = re.compile(r"[0-9A-Za-z_~!$&'()*+,;=-]{1,63}")
-NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-MAX_PORT = 65535
+AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\%\x00-\x20\x7f]+)(?::(?P<port>[0-9]{0,5}))?")
+NOT_IN_URL = re.compile(r"[\x00-\x20\x7f#]")
+"""What a parser would drop from a URL, or take as the beginning of a fragment, which no request has."""
 
 UNKNOWN_HOST = "invalid"
 """A host that cannot exist (RFC 6761 section 6.4), for a request that names none that a URL could carry."""
 
 
-def _is_label(label: str) -> bool:
-    if not LABEL.fullmatch(label):
-        return False
-    try:
-        return not label.lower().startswith("xn--") or bool(label[4:].encode().decode("punycode"))
-    except UnicodeError:
-        return False
-
-
 def _host(host: str) -> str | None:
-    """Return the host as a URL may carry it, or null. A host that ends in a number must be an address (WHATWG URL)."""
-    if address := ip_address(host.strip("[]")):
-        return f"[{address}]" if ":" in address else address
-    labels = host.removesuffix(".").split(".")
-    if not all(map(_is_label, labels)) or NUMBER.fullmatch(labels[-1]):
-        return None
-    return host
-
-
-def _ascii(host: str) -> str:
+    """Return the host as a URL carries it, an international one in ASCII; null if a parser (WHATWG URL) rejects it."""
     try:
-        return host if host.isascii() else host.encode("idna").decode()
-    except UnicodeError:
-        return ""
+        parsed = Url(f"http://{host}/").host
+    except ValueError:
+        return None
+    return host if host.isascii() else parsed
 
 
 def _split(authority: str) -> tuple[str, int | None] | None:
     match = AUTHORITY.fullmatch(authority)
-    if match is None or (host := _host(_ascii(match["host"]))) is None:
+    if match is None or (host := _host(match["host"])) is None:
         return None
     port = int(match["port"]) if match["port"] else None
     return None if port is not None and port > MAX_PORT else (host, port)
@@ -65,8 +50,21 @@ def _scheme(head: RequestHead) -> str:
     return "http" if head.port == DEFAULT_PORTS["http"] else "https"
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _reached(host: str, port: int) -> str:
+    """Return the authority that the proxy was to reach."""
+    host = ip_address(host) or host
+    suffix = f":{port}" if 0 < port <= MAX_PORT else ""
+    return f"[{host}]{suffix}" if ":" in host else f"{host}{suffix}"
+
+
+@lru_cache(maxsize=4096)
+def _origin(scheme: str, asked_for: bytes, host: str, port: int) -> str:
+    name, number = _split(text(asked_for).strip()) or _split(_reached(host, port)) or (UNKNOWN_HOST, None)
+    return f"{scheme}://{name}" if number in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{name}:{number}"
+
+
+def _percent_encoded(match: re.Match[str]) -> str:
+    return f"%{ord(match[0]):02X}"
 
 
 def absolute_url(head: RequestHead) -> str:
@@ -75,10 +73,6 @@ def absolute_url(head: RequestHead) -> str:
     Where the client named no host that a URL can carry, it is the host that the proxy was to reach. The asterisk-form
     and the authority-form of the request target (RFC 9112 section 3.2) have no path: it is `/`.
     """
-    scheme = _scheme(head)
-    host, port = (
-        _split(text(_asked_for(head)).strip()) or _split(f"{_bracketed(head.host)}:{head.port}") or (UNKNOWN_HOST, None)
-    )
+    origin = _origin(_scheme(head), _asked_for(head), head.host, head.port)
     path = text(head.path)
-    suffix = "" if port in (None, DEFAULT_PORTS[scheme]) else f":{port}"
-    return f"{scheme}://{host}{suffix}{path if path.startswith('/') else '/'}"
+    return origin + NOT_IN_URL.sub(_percent_encoded, path) if path.startswith("/") else f"{origin}/"

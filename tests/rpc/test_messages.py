@@ -1,15 +1,21 @@
+"""WebSocket messages as the contract has them, whole and piece by piece."""
+
 from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rpc.messages import render, render_continued
 from rpc.records import MessageContinued, MessageReceived, MessageType
+from tests import strict_client
 
 ENTRY = "01ENTRY"
+TYPES = get_args(MessageType.__value__)
 
 
 def received(type_: MessageType, data: bytes, **more: Any) -> MessageReceived:
@@ -18,7 +24,9 @@ def received(type_: MessageType, data: bytes, **more: Any) -> MessageReceived:
 
 
 def rendered(type_: MessageType, data: bytes, **more: Any) -> Any:
-    return json.loads(render(received(type_, data, **more)))
+    value = json.loads(render(received(type_, data, **more)))
+    strict_client.check_messages([value])
+    return value
 
 
 def test_message_has_its_side_and_its_times() -> None:
@@ -44,8 +52,39 @@ def test_close_without_code_is_1005() -> None:
     assert rendered("close", b"")["payload"] == {"type": "close", "code": 1005, "reason": ""}
 
 
-def test_reason_that_is_not_utf_8_is_read_as_far_as_it_can_be() -> None:
-    assert rendered("close", b"a\xff", code=1000)["payload"]["reason"] == "a\ufffd"
+@pytest.mark.parametrize("code", [-1, 65536, 2**63])
+def test_close_with_a_code_that_the_wire_cannot_carry_is_1005(code: int) -> None:
+    assert rendered("close", b"", code=code)["payload"]["code"] == 1005
+
+
+def test_reason_that_is_not_utf_8_is_latin_1() -> None:
+    assert rendered("close", b"caf\xe9", code=1000)["payload"]["reason"] == "café"
+
+
+def test_text_that_is_not_utf_8_is_read_as_far_as_it_can_be() -> None:
+    assert rendered("text", b"a\xff\xed\xa0\x80")["payload"]["text"] == "a" + "\ufffd" * 4
+
+
+def test_message_does_not_end_before_it_begins_when_the_clock_is_set_back() -> None:
+    message = rendered("text", b"", started=1764000000.5, ended=1764000000.4)
+    assert message["startedAt"] == message["endedAt"] == "2025-11-24T16:00:00.500Z"
+
+
+times = st.none() | st.floats()
+
+
+@given(
+    type_=st.sampled_from(TYPES),
+    data=st.binary(),
+    code=st.none() | st.integers(-(2**63), 2**64 - 1),
+    started=times,
+    ended=times,
+)
+def test_strict_client_takes_whatever_is_received(type_: MessageType, data: bytes, **more: Any) -> None:
+    payload = rendered(type_, data, **more)["payload"]
+    assert payload["type"] == type_
+    if "data" in payload:
+        assert base64.b64decode(payload["data"]) == data
 
 
 @pytest.mark.parametrize("pieces", [["one"], ["", ""], ['a"}}', '{"\\', "\x00\n"], ["ß", "𝄞" * 3, "\u2028"]])

@@ -36,6 +36,7 @@ class Mitmdump:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             cwd=cwd,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             start_new_session=True,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from addon.clients import Client
     from addon.conversations import Conversation
-    from addon.servers import Server
 
 type RequestParts = tuple[bytes, bytes, str, int, bytes, bytes, bytes, Fields]
 type ResponseParts = tuple[int, bytes, bytes, Fields]

@@ -15,7 +15,7 @@ class Authority:
         authority = trustme.CA()
         self.ca = folder / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca))
-        issued = authority.issue_cert("localhost", "*.test", "127.0.0.1", "::1")
+        issued = authority.issue_cert("localhost", "*.test", "*.names.test", "127.0.0.1", "::1")
         self.certificate = folder / "server.pem"
         issued.private_key_and_cert_chain_pem.write_to_path(str(self.certificate))
 

@@ -186,7 +186,7 @@ def as_session_entry(entry: Entry) -> SessionEntry:
         client_addr=net_address(entry.connection.peer),
         remote_addr=net_address(entry.remote),
         http_version=version,
-        transaction_type="push_promise" if entry.pushed else "request",
+        transaction_type="push_promise" if entry.pushed and version in MULTIPLEXED else "request",
         request=_request(entry),
         response=_response(entry),
         is_web_socket=entry.websocket,

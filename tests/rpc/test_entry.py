@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rpc import records
 from rpc.entry import Body, Connection, Entry, Owner, render, started
-from rpc.timings import Instants
+from rpc.timings import CONNECTING, EXCHANGE, Instants
 from tests import strict_client
 
 ID, TLS_ID, HTTP2_ID = "01JD8Z7V2NDQ31SRQS54PZAQA0", "01JD8Z7TXQ4S8F5B3T9GZ1MNPR", "01JD8Z7TXS0V6C2H8N4K7QWERT"
@@ -67,7 +67,20 @@ def finished(**changes: Any) -> Entry:
         "request": request(),
         "stream": 1,
         "instants": Instants(
-            0, 0.001, 0.080, 0.082, None, records.Connecting(0.001, 0.002, 0.002, 0.014, 0.025, 0.025, 0.05)
+            request_start=0,
+            request_end=0.001,
+            sent=0.05,
+            response_start=0.080,
+            response_end=0.082,
+            connecting=records.Connecting(
+                queued=0.001,
+                opened=0.002,
+                resolving=0.002,
+                resolved=0.014,
+                connected=0.025,
+                securing=0.025,
+                secured=0.05,
+            ),
         ),
         "request_body": Body(0, 0),
         "response": response(),
@@ -154,6 +167,11 @@ def test_trailers_follow_the_headers() -> None:
 
 def test_a_websocket_is_one() -> None:
     assert rendered(finished(**HTTP1, websocket=True))["isWebSocket"] is True
+
+
+def test_a_pushed_response_is_told_of_as_a_push() -> None:
+    assert rendered(finished(pushed=True, stream=2))["transactionType"] == "push_promise"
+    assert rendered(finished(**HTTP1, pushed=True))["transactionType"] == "request"
 
 
 def test_over_http1_the_response_has_a_reason_and_there_is_no_stream() -> None:
@@ -287,7 +305,8 @@ request_heads = st.builds(
 )
 response_heads = st.builds(records.ResponseHead, any_integer | st.integers(100, 599), odd_bytes, versions, fields)
 offsets = st.none() | any_number
-instants = st.builds(Instants, *[offsets] * 5, connecting=st.none() | st.builds(records.Connecting, *[offsets] * 7))
+connecting = st.builds(records.Connecting, **dict.fromkeys(CONNECTING, offsets))
+instants = st.builds(Instants, **dict.fromkeys(EXCHANGE, offsets), connecting=st.none() | connecting)
 bodies = st.builds(Body, sizes, sizes, fields)
 entries = st.builds(
     Entry,
@@ -302,6 +321,7 @@ entries = st.builds(
     response_body=bodies,
     remote=addresses,
     websocket=st.booleans(),
+    pushed=st.booleans(),
     ended=st.booleans(),
 )
 

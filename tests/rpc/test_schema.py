@@ -112,8 +112,8 @@ def models() -> dict[str, type[BaseModel]]:
     }
 
 
-def test_the_models_are_the_types_of_the_specification() -> None:
-    assert models().keys() == SPECIFICATION.keys()
+def test_every_type_of_the_specification_is_a_model() -> None:
+    assert SPECIFICATION.keys() <= models().keys()
 
 
 @pytest.mark.parametrize("name", SPECIFICATION)

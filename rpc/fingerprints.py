@@ -20,8 +20,11 @@ type Span = tuple[int, int]
 
 CLIENT_HELLO = 1
 
-HEADER_BYTES: dict[Transport, int] = {"tcp": 4, "quic": 4, "dtls": 12}
-"""The handshake header: type and length; in DTLS also sequence number and fragment (RFC 6347, section 4.2.2)."""
+HEADER_BYTES = 4
+"""The handshake header: type and length."""
+
+FRAGMENT_BYTES = 8
+"""What DTLS adds to the header: sequence number, offset and length of the fragment (RFC 6347, section 4.2.2)."""
 
 RANDOM_BYTES = 32
 
@@ -142,48 +145,62 @@ _remembered = lru_cache(maxsize=CACHE_ENTRIES)(_fingerprints_or_none)
 def parse(client_hello: bytes, transport: Transport = "tcp") -> ClientHello:
     """Read a ClientHello.
 
-    `client_hello` is the whole handshake message from its type byte on, without record headers, its fragments joined:
-    for TLS and QUIC a header of 4 bytes (type, length), for DTLS one of 12, which says that it is a single fragment
-    (fragment offset 0, fragment length = length, the form that RFC 6347, section 4.2.6 hashes).
+    `client_hello` is the whole handshake message from its type byte on, without record headers, its fragments joined.
+    Its header has 4 bytes (type, length), or the 12 of DTLS, which say that it is a single fragment (offset 0, length =
+    length of the message: the form that RFC 6347, section 4.2.6 hashes); the two lengths tell which. A message with
+    the header of DTLS has a cookie; one that came over DTLS with the short header (the form that RFC 9147, section 5.2
+    hashes) is read with a cookie if that can be, else without.
 
     Raises `MalformedHelloError`, a `ValueError`, where lengths contradict each other or the bytes end early or late:
     in the message, in its list of extensions, and within the extensions that are read. Extensions whose content is
     not needed are not looked into; of several with the same type, the first counts. Empty lists are no error,
     although the RFCs ask for at least one element.
     """
-    end = len(client_hello)
-    at = _skip(client_hello, _start(client_hello, transport), 2, "legacy_version")
-    legacy_version = int.from_bytes(client_hello[at - 2 : at])
-    at = _skip(client_hello, at, RANDOM_BYTES, "random")
-    _, at = _vector(client_hello, (at, end), 1, "session_id")
-    if transport == "dtls":
-        _, at = _vector(client_hello, (at, end), 1, "cookie")
-    suites = _vector(client_hello, (at, end), 2, "cipher_suites")
-    _, at = _vector(client_hello, (suites[1], end), 1, "compression_methods")
-    extensions, bodies = _extensions(client_hello, (at, end))
+    start = _start(client_hello)
+    if start > HEADER_BYTES:
+        return _parse(client_hello, start, has_cookie=True)
+    if transport != "dtls":
+        return _parse(client_hello, start, has_cookie=False)
+    try:
+        return _parse(client_hello, start, has_cookie=True)
+    except MalformedHelloError:
+        return _parse(client_hello, start, has_cookie=False)
+
+
+def _parse(data: bytes, start: int, *, has_cookie: bool) -> ClientHello:
+    """Read what follows the handshake header."""
+    end = len(data)
+    at = _skip(data, start, 2, "legacy_version")
+    at = _skip(data, at, RANDOM_BYTES, "random")
+    _, at = _vector(data, (at, end), 1, "session_id")
+    if has_cookie:
+        _, at = _vector(data, (at, end), 1, "cookie")
+    suites = _vector(data, (at, end), 2, "cipher_suites")
+    _, at = _vector(data, (suites[1], end), 1, "compression_methods")
+    extensions, bodies = _extensions(data, (at, end))
     return ClientHello(
-        legacy_version,
-        _uint16s(client_hello, suites, "cipher_suites"),
+        int.from_bytes(data[start : start + 2]),
+        _uint16s(data, suites, "cipher_suites"),
         extensions,
-        _uint16s_of(client_hello, bodies.get(SUPPORTED_VERSIONS), 1, "supported_versions"),
-        _uint16s_of(client_hello, bodies.get(SUPPORTED_GROUPS), 2, "supported_groups"),
-        _point_formats(client_hello, bodies.get(POINT_FORMATS)),
-        _uint16s_of(client_hello, bodies.get(SIGNATURE_ALGORITHMS), 2, "signature_algorithms"),
-        _first_protocol(client_hello, bodies.get(ALPN)),
+        _uint16s_of(data, bodies.get(SUPPORTED_VERSIONS), 1, "supported_versions"),
+        _uint16s_of(data, bodies.get(SUPPORTED_GROUPS), 2, "supported_groups"),
+        _point_formats(data, bodies.get(POINT_FORMATS)),
+        _uint16s_of(data, bodies.get(SIGNATURE_ALGORITHMS), 2, "signature_algorithms"),
+        _first_protocol(data, bodies.get(ALPN)),
     )
 
 
-def _start(data: bytes, transport: Transport) -> int:
+def _start(data: bytes) -> int:
     """Return where the handshake header ends, which must announce exactly the bytes that follow it."""
-    start = _skip(data, 0, HEADER_BYTES[transport], "handshake header")
+    start = _skip(data, 0, HEADER_BYTES, "handshake header")
     if data[0] != CLIENT_HELLO:
         raise MalformedHelloError("handshake type", 0, f"{data[0]} is not {CLIENT_HELLO}, a ClientHello")
-    length = int.from_bytes(data[1:4])
-    if length != len(data) - start:
-        raise MalformedHelloError("handshake length", 1, f"{length} bytes announced, {len(data) - start} there")
-    if transport == "dtls" and data[6:12] != bytes(3) + data[1:4]:
-        raise MalformedHelloError("fragment", 6, "a part of the message, not the whole")
-    return start
+    length, there = int.from_bytes(data[1:4]), len(data) - start
+    if length == there:
+        return start
+    if length == there - FRAGMENT_BYTES and data[6:12] == bytes(3) + data[1:4]:
+        return start + FRAGMENT_BYTES
+    raise MalformedHelloError("handshake length", 1, f"{length} bytes announced, {there} there")
 
 
 def _skip(data: bytes, at: int, size: int, field: str) -> int:

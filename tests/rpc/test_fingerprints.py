@@ -23,7 +23,6 @@ from OpenSSL import SSL
 from rpc import fingerprints as module
 from rpc.fingerprints import (
     GREASE,
-    HEADER_BYTES,
     ClientHello,
     Ja3,
     Ja4,
@@ -395,6 +394,7 @@ PREFIX = bytes.fromhex("0303") + bytes(32)
         ),
         (bytes.fromhex("801c010301000300000010000035") + bytes(16), "handshake type", 0, "128 is not 1, a ClientHello"),
         (hello() + b"\x00", "handshake length", 1, "50 bytes announced, 51 there"),
+        (hello() + bytes(8), "handshake length", 1, "50 bytes announced, 58 there"),
         (hello()[:-1], "handshake length", 1, "50 bytes announced, 49 there"),
         (hello()[4:], "handshake type", 0, "3 is not 1, a ClientHello"),
         (message(b""), "legacy_version", 4, "2 bytes expected, 0 left"),
@@ -473,19 +473,40 @@ def test_the_error_is_a_value_error_that_reads_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "field"),
+    "header",
     [
-        ("000000 0000 000000 0000", "handshake header"),
-        ("000033 0000 000000 000033", "handshake length"),
-        ("000032 0000 000001 000032", "fragment"),
-        ("000032 0000 000000 000031", "fragment"),
+        "000000 0000 000000 0000",
+        "000033 0000 000000 000033",  # of another length
+        "000032 0000 000001 000032",  # a fragment that does not begin at the beginning
+        "000032 0000 000000 000031",  # or ends before the end
     ],
 )
-def test_a_dtls_message_that_is_not_one_whole_fragment_is_refused(header: str, field: str) -> None:
-    body = b"" if field == "handshake header" else hello()[4:]
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_dtls_header_of_anything_but_one_whole_fragment_is_refused(header: str, transport: Transport) -> None:
     with pytest.raises(MalformedHelloError) as caught:
-        parse(b"\x01" + bytes.fromhex(header) + body, "dtls")
-    assert caught.value.field == field
+        parse(b"\x01" + bytes.fromhex(header) + hello(transport="dtls")[12:], transport)
+    assert caught.value.field == "handshake length"
+
+
+def test_a_dtls_header_is_known_by_its_lengths() -> None:
+    """JA3 has no transport: a caller need not say what carried the message."""
+    data = hello([number_list(GROUPS, 29)], version=0xFEFD, transport="dtls")
+    assert ja3(data) == ja3(data, "dtls")
+    assert parse(data) == parse(data, "dtls")
+
+
+@pytest.mark.parametrize("cookie", [b"", b"cookie", bytes(255)])
+def test_a_dtls_message_with_the_short_header_is_read_with_its_cookie(cookie: bytes) -> None:
+    """The form that DTLS 1.3 hashes (RFC 9147, section 5.2)."""
+    start = b"\xfe\xfd" + bytes(32) + vector(1, b"") + vector(1, cookie)
+    data = message(start + vector(2, numbers([0x1301, 0x1302])) + vector(1, b"\x00"))
+    assert ja4(data, "dtls").raw == "dd2i020000_1301,1302_"
+
+
+@pytest.mark.parametrize("expected", VECTORS, ids=[vector["name"] for vector in VECTORS])
+def test_a_message_without_a_cookie_differs_over_dtls_in_its_first_letter_alone(expected: dict[str, Any]) -> None:
+    data = bytes.fromhex(expected["client_hello_hex"])
+    assert ja4(data, "dtls") == Ja4("d" + expected["ja4_raw"][1:], "d" + expected["ja4"][1:])
 
 
 def test_the_sequence_number_of_a_dtls_message_does_not_matter() -> None:
@@ -698,7 +719,3 @@ def test_a_damaged_message_is_read_or_refused(
         if at < len(damaged):
             damaged[at] = value
     assert reads_or_refuses(message(bytes(damaged), transport), transport)
-
-
-def test_the_header_sizes_are_those_of_the_messages_built_here() -> None:
-    assert {transport: len(message(b"", transport)) for transport in TRANSPORTS} == HEADER_BYTES

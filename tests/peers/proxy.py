@@ -110,11 +110,11 @@ def running(*arguments: str, cwd: Path | None = None) -> Iterator[Mitmdump]:
         mitmdump.stop()
 
 
-def with_script(confdir: Path, *, port: int = 0) -> tuple[str, ...]:
-    """Return the arguments of a mitmdump that records, on free ports."""
-    options = (f"confdir={confdir}", "rpc_listen_port=0", "termlog_verbosity=info")
-    settings = [argument for option in options for argument in ("--set", option)]
-    return ("-s", str(SCRIPT), "--listen-host", HOST, "--listen-port", str(port), *settings)
+def with_script(confdir: Path, **options: object) -> tuple[str, ...]:
+    """Return the arguments of a mitmdump that records, on free ports and with these options."""
+    settings = {"confdir": confdir, "rpc_listen_port": 0, "termlog_verbosity": "info"} | options
+    pairs = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
+    return ("-s", str(SCRIPT), "--listen-host", HOST, "--listen-port", "0", *pairs)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.layers.http._http2 import Http2Server
+from mitmproxy.proxy.layers.http._http3 import Http3Server
 
+from addon.http3 import TappedHttp3Server
 from addon.push import PushingHttp2Server
 
 if TYPE_CHECKING:
@@ -25,10 +27,12 @@ class _Connections(dict[Any, Any]):
         self._on_http2 = on_http2
 
     def setdefault(self, key: Connection, default: Any = None) -> Any:
-        """Return the connection's layer; the tapped one in place of a client's HTTP/2 layer."""
+        """Return the connection's layer; the tapped one in place of a client's HTTP/2 or HTTP/3 layer."""
         if key not in self and type(default) is Http2Server:
             default = PushingHttp2Server(self._http.context.fork())
             self._on_http2(self._http.context.client)
+        elif key not in self and type(default) is Http3Server:
+            default = TappedHttp3Server(self._http.context.fork())
         return super().setdefault(key, default)
 
 

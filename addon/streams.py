@@ -1,4 +1,7 @@
-"""HTTP/2 streams of clients: the id and the header fields in wire order, which mitmproxy reads but does not keep."""
+"""Streams of clients: the id and the header fields in wire order, which mitmproxy reads but does not keep.
+
+HTTP/2 here; HTTP/3, which has the same ones, in a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def mark(request: http.Request, stream: Stream) -> None:
 
 
 def stream_of(request: http.Request) -> Stream | None:
-    """Return the stream that a request has come on; null if it has not come over HTTP/2."""
+    """Return the stream that a request has come on; null if it has come over HTTP/1."""
     return getattr(request, MARK, None)
 
 

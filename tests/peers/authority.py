@@ -9,15 +9,20 @@ import trustme
 
 
 class Authority:
-    """Issues one certificate for every name that the tests' servers go by."""
+    """Issues certificates: one for every name that the tests' servers go by, others when asked."""
 
     def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
+        self._folder = folder
+        self._authority = trustme.CA()
         self.ca = folder / "ca.pem"
-        authority.cert_pem.write_to_path(str(self.ca))
-        issued = authority.issue_cert("localhost", "*.test", "*.names.test", "127.0.0.1", "::1")
-        self.certificate = folder / "server.pem"
-        issued.private_key_and_cert_chain_pem.write_to_path(str(self.certificate))
+        self._authority.cert_pem.write_to_path(str(self.ca))
+        self.certificate = self.issue("localhost", "*.test", "*.names.test", "127.0.0.1", "::1", file="server.pem")
+
+    def issue(self, *names: str, file: str, key: trustme.KeyType = trustme.KeyType.ECDSA) -> Path:
+        """Issue another certificate, and return the file that has its key and chain."""
+        path = self._folder / file
+        self._authority.issue_cert(*names, key_type=key).private_key_and_cert_chain_pem.write_to_path(str(path))
+        return path
 
     def server_context(self, *, alpn: tuple[str, ...] = (), version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
         """Return what a server speaks TLS with; `version` alone if one is named."""

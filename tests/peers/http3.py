@@ -1,0 +1,124 @@
+"""HTTP/3 over QUIC: a server in a thread, and a client that sends its header fields in the order that it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent
+
+from tests.peers.api import PATIENCE
+
+type Fields = list[tuple[bytes, bytes]]
+
+
+class _Exchange:
+    """One stream: what has arrived on it."""
+
+    def __init__(self) -> None:
+        self.fields: Fields = []
+        self.body = b""
+
+
+class _Protocol(QuicConnectionProtocol):
+    """One end of a connection; `ended` is called with each stream that the other end has finished."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.http = H3Connection(self._quic)
+        self.exchanges: dict[int, _Exchange] = {}
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        for received in self.http.handle_event(event):
+            if not isinstance(received, HeadersReceived | DataReceived):
+                continue
+            exchange = self.exchanges.setdefault(received.stream_id, _Exchange())
+            if isinstance(received, HeadersReceived):
+                exchange.fields += received.headers
+            else:
+                exchange.body += received.data
+            if received.stream_ended:
+                self.ended(received.stream_id, exchange)
+
+    def ended(self, stream: int, exchange: _Exchange) -> None:
+        raise NotImplementedError
+
+    def send(self, stream: int, fields: Fields, body: bytes) -> None:
+        self.http.send_headers(stream, fields, end_stream=not body)
+        if body:
+            self.http.send_data(stream, body, end_stream=True)
+        self.transmit()
+
+
+class _Server(_Protocol):
+    """Answers every request with its own body, or `hello`."""
+
+    def ended(self, stream: int, exchange: _Exchange) -> None:
+        path = dict(exchange.fields)[b":path"]
+        fields = [(b":status", b"200"), (b"content-type", b"text/plain"), (b"x-path", path), (b"x-path", b"2")]
+        self.send(stream, fields, exchange.body or b"hello")
+
+
+class _Client(_Protocol):
+    """Sends requests; `answers` has the answers in the order in which they are complete."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.answers: deque[_Exchange] = deque()
+        self.is_answered = asyncio.Event()
+
+    def ended(self, stream: int, exchange: _Exchange) -> None:
+        self.answers.append(exchange)
+        self.is_answered.set()
+
+    async def request(self, fields: Fields, body: bytes) -> tuple[Fields, bytes]:
+        self.send(self._quic.get_next_available_stream_id(), fields, body)
+        await asyncio.wait_for(self.is_answered.wait(), PATIENCE)
+        self.is_answered.clear()
+        answer = self.answers.popleft()
+        return answer.fields, answer.body
+
+
+@contextmanager
+def http3_server(certificate: Path) -> Iterator[int]:
+    """Serve HTTP/3 until the end of the block; yield the port."""
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
+    configuration.load_cert_chain(certificate, certificate)
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(serve("127.0.0.1", 0, configuration=configuration, create_protocol=_Server))
+    port: int = server._transport.get_extra_info("sockname")[1]  # type: ignore[attr-defined]
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE)
+        loop.close()
+
+
+def http3(port: int, *requests: tuple[Fields, bytes], **options: Any) -> list[tuple[Fields, bytes]]:
+    """Send requests one after the other on one connection, and return the answers."""
+    configuration = QuicConfiguration(alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="localhost")
+    for name, value in options.items():
+        setattr(configuration, name, value)
+
+    async def exchange() -> list[tuple[Fields, bytes]]:
+        async with connect("127.0.0.1", port, configuration=configuration, create_protocol=_Client) as client:
+            assert isinstance(client, _Client)
+            return [await client.request(fields, body) for fields, body in requests]
+
+    return asyncio.run(exchange())

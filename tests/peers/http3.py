@@ -27,13 +27,14 @@ type Fields = list[tuple[bytes, bytes]]
 class _Exchange:
     """One stream: what has arrived on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
         self.fields: Fields = []
         self.body = b""
 
 
 class _Protocol(QuicConnectionProtocol):
-    """One end of a connection; `ended` is called with each stream that the other end has finished."""
+    """One end of a connection; `ended` is called with each exchange whose stream the other end has finished."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -44,15 +45,15 @@ class _Protocol(QuicConnectionProtocol):
         for received in self.http.handle_event(event):
             if not isinstance(received, HeadersReceived | DataReceived):
                 continue
-            exchange = self.exchanges.setdefault(received.stream_id, _Exchange())
+            exchange = self.exchanges.setdefault(received.stream_id, _Exchange(received.stream_id))
             if isinstance(received, HeadersReceived):
                 exchange.fields += received.headers
             else:
                 exchange.body += received.data
             if received.stream_ended:
-                self.ended(received.stream_id, exchange)
+                self.ended(exchange)
 
-    def ended(self, stream: int, exchange: _Exchange) -> None:
+    def ended(self, exchange: _Exchange) -> None:
         raise NotImplementedError
 
     def send(self, stream: int, fields: Fields, body: bytes) -> None:
@@ -65,10 +66,10 @@ class _Protocol(QuicConnectionProtocol):
 class _Server(_Protocol):
     """Answers every request with its own body, or `hello`."""
 
-    def ended(self, stream: int, exchange: _Exchange) -> None:
+    def ended(self, exchange: _Exchange) -> None:
         path = dict(exchange.fields)[b":path"]
         fields = [(b":status", b"200"), (b"content-type", b"text/plain"), (b"x-path", path), (b"x-path", b"2")]
-        self.send(stream, fields, exchange.body or b"hello")
+        self.send(exchange.stream, fields, exchange.body or b"hello")
 
 
 class _Client(_Protocol):
@@ -79,7 +80,7 @@ class _Client(_Protocol):
         self.answers: deque[_Exchange] = deque()
         self.is_answered = asyncio.Event()
 
-    def ended(self, stream: int, exchange: _Exchange) -> None:
+    def ended(self, exchange: _Exchange) -> None:
         self.answers.append(exchange)
         self.is_answered.set()
 
@@ -98,7 +99,8 @@ def http3_server(certificate: Path) -> Iterator[int]:
     configuration.load_cert_chain(certificate, certificate)
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(serve("127.0.0.1", 0, configuration=configuration, create_protocol=_Server))
-    port: int = server._transport.get_extra_info("sockname")[1]  # type: ignore[attr-defined]
+    assert server._transport is not None
+    port: int = server._transport.get_extra_info("sockname")[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:

@@ -34,6 +34,7 @@ from rpc.fingerprints import (
     ja4,
     parse,
 )
+from tests.peers import hellos
 
 VECTORS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("client_hellos.json").read_text())
 CHROME = next(bytes.fromhex(v["client_hello_hex"]) for v in VECTORS if v["name"] == "foxio-tls-handshake-f0001")
@@ -719,3 +720,18 @@ def test_a_damaged_message_is_read_or_refused(
         if at < len(damaged):
             damaged[at] = value
     assert reads_or_refuses(message(bytes(damaged), transport), transport)
+
+
+@relaxed
+@given(parts, transports)
+def test_a_second_reading_of_the_specifications_gives_the_same(made: Parts, transport: Transport) -> None:
+    data = hello(made.extensions(), made.suites, made.version, "tcp")
+    first, second = fingerprints(data, transport)
+    assert hellos.fingerprints(data, transport[0]) == {"ja3": first._asdict(), "ja4": second._asdict()}
+
+
+@pytest.mark.parametrize("expected", VECTORS, ids=[vector["name"] for vector in VECTORS])
+def test_the_second_reading_agrees_with_the_published_fingerprints(expected: dict[str, Any]) -> None:
+    found = hellos.fingerprints(bytes.fromhex(expected["client_hello_hex"]), expected["transport"][0])
+    assert found["ja3"] == {"string": expected["ja3_string"], "hash": expected["ja3_hash"]}
+    assert found["ja4"] == {"raw": expected["ja4_raw"], "hashed": expected["ja4"]}

@@ -123,7 +123,8 @@ class Clients:
 
     def connected(self, conn: connection.Client) -> Client:
         """Take in a new connection. The child is told at once: a short-lived process must be found while it lives."""
-        client = Client(next(self._keys), conn, SavedClient(tls=None, http2=None), find_process=True)
+        # Of TLS that was there before recording began, mitmproxy still knows what was negotiated.
+        client = Client(next(self._keys), conn, SavedClient(tls=_tls_of(conn), http2=None), find_process=True)
         self._by_id[conn.id] = self._by_key[client.key] = client
         client.tell(self._link)
         self._link.flush()
@@ -155,7 +156,10 @@ class Clients:
 
     def begin_tls(self, data: tls.ClientHelloData) -> None:
         """Take in a ClientHello."""
-        hello = data.client_hello.raw_bytes(wrap_in_record=False)
+        try:
+            hello = data.client_hello.raw_bytes(wrap_in_record=False)
+        except NotImplementedError:
+            return  # mitmproxy does not give that of DTLS, over which there is no HTTP
         self.of(data.context.client).begin_tls(handshake_message(hello))
 
     def set_process(self, key: int, process: records.Process | None) -> None:

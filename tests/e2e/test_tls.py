@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,13 +14,14 @@ import curl_cffi
 import pytest
 import trustme
 from mitmproxy.io import FlowReader
+from OpenSSL import SSL
 
-from tests.peers.api import eventually
+from tests.peers.api import PATIENCE, Api, eventually
 from tests.peers.authority import Authority
 from tests.peers.clients import curl
 from tests.peers.hellos import fingerprints, hello_in_records, hellos_in_stream
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import Proxy, recording
+from tests.peers.proxy import ENDPOINT, HOST, LISTENING, Proxy, recording, running, with_script
 from tests.peers.relay import relay
 from tests.peers.tls import Stream, TlsStream, any_context, dial, free_port, get, tunnel
 
@@ -36,8 +38,8 @@ def lenient(confdir: Path, authority: Authority, trusting: tuple[str, ...], tls_
     ecdsa = authority.issue("ecdsa.test", file="ecdsa.pem")
     options = ("tls_version_client_min=TLS1", f"ciphers_client={EVERYTHING}", f"certs=ecdsa.test={ecdsa}")
     settings = [argument for option in options for argument in ("--set", option)]
-    with recording(confdir, *trusting, *settings, "--mode", f"reverse:https://localhost:{tls_origin.port}") as running:
-        yield running
+    with recording(confdir, *trusting, *settings, "--mode", f"reverse:https://localhost:{tls_origin.port}") as recorded:
+        yield recorded
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def strict(confdir: Path, trusting: tuple[str, ...], tls_origin: Origin, flow_fi
     """A reverse proxy that asks for a certificate and for a key share that clients do not send unasked; it saves."""
     options = ("tls_ecdh_curve_client=secp384r1", "request_client_cert=true", f"save_stream_file={flow_file}")
     settings = [argument for option in options for argument in ("--set", option)]
-    with recording(confdir, *trusting, *settings, "--mode", f"reverse:https://localhost:{tls_origin.port}") as running:
-        yield running
+    with recording(confdir, *trusting, *settings, "--mode", f"reverse:https://localhost:{tls_origin.port}") as recorded:
+        yield recorded
 
 
 def tls_of(proxy: Proxy, path: str) -> dict[str, Any]:
@@ -332,16 +334,31 @@ def test_a_refused_tunnel_through_an_https_proxy_has_the_tls_of_the_clients_leg(
 
 
 @pytest.fixture(scope="module")
-def modes(confdir: Path, proxy: Proxy, tls_origin: Origin) -> Iterator[Proxy]:
+def silent() -> Iterator[socket.socket]:
+    """A server that takes datagrams and says nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((HOST, 0))
+        server.settimeout(PATIENCE)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def modes(confdir: Path, proxy: Proxy, tls_origin: Origin, silent: socket.socket) -> Iterator[Proxy]:
     """A mitmdump that listens in several modes, and passes the connections for one name through."""
-    listeners = (f"reverse:https://localhost:{tls_origin.port}", f"upstream:{proxy.http_url}", "socks5")
+    listeners = (
+        f"reverse:https://localhost:{tls_origin.port}",
+        f"upstream:{proxy.http_url}",
+        "socks5",
+        f"reverse:dtls://{HOST}:{silent.getsockname()[1]}",
+    )
     arguments = [argument for mode in listeners for argument in ("--mode", f"{mode}@{free_port()}")]
-    with recording(confdir, "--ssl-insecure", "--ignore-hosts", r"ignored\.test", *arguments) as running:
-        yield running
+    with recording(confdir, "--ssl-insecure", "--ignore-hosts", r"ignored\.test", *arguments) as recorded:
+        yield recorded
 
 
-def port_of(running: Proxy, mode: str) -> int:
-    return int(running.mitmdump.wait_for_line(re.compile(rf"{mode}.*listening at [0-9.]+:(\d+)\.")))
+def port_of(proxy: Proxy, mode: str) -> int:
+    """Return the port on which a proxy of several modes listens; `mode` is how its log names the one."""
+    return int(proxy.mitmdump.wait_for_line(re.compile(rf"{mode}.*listening at [0-9.]+:(\d+)\.")))
 
 
 def to_socks(stream: Stream, port: int) -> Stream:
@@ -353,9 +370,9 @@ def to_socks(stream: Stream, port: int) -> Stream:
     return stream
 
 
-@pytest.mark.parametrize("mode", ["reverse", "upstream", "SOCKS"])
+@pytest.mark.parametrize("mode", ["reverse proxy to https", "upstream", "SOCKS"])
 def test_every_mode_tells_of_the_clients_tls(modes: Proxy, tls_origin: Origin, mode: str) -> None:
-    path = f"/mode/{mode}"
+    path = f"/mode/{mode.partition(' ')[0]}"
     tls_origin.answers[path] = answer(b"")
     under: Stream = dial(port_of(modes, mode))
     if mode == "upstream":
@@ -377,7 +394,7 @@ def _leaves_nothing(modes: Proxy, tls_origin: Origin) -> Iterator[None]:
     yield
     path = f"/sentinel/{len(before)}"
     tls_origin.answers[path] = answer(b"")
-    assert is_ok(get(TlsStream(dial(port_of(modes, "reverse")), any_context(), "localhost"), path))
+    assert is_ok(get(TlsStream(dial(port_of(modes, "reverse proxy to https")), any_context(), "localhost"), path))
     sentinel = modes.api.wait_for(path)
     assert modes.api.entry_ids() == [*before, sentinel["id"]]
     assert "Recording is incomplete" not in modes.mitmdump.output
@@ -390,14 +407,14 @@ def test_a_client_that_distrusts_the_proxy_leaves_no_entry(modes: Proxy, version
     context = ssl.create_default_context()
     context.minimum_version = context.maximum_version = version
     with pytest.raises(ssl.SSLCertVerificationError):
-        TlsStream(dial(port_of(modes, "reverse")), context, "localhost")
+        TlsStream(dial(port_of(modes, "reverse proxy to https")), context, "localhost")
 
 
 @pytest.mark.usefixtures("_leaves_nothing")
 def test_a_client_with_which_nothing_can_be_agreed_leaves_no_entry(modes: Proxy) -> None:
     context = any_context(version=TLS_1_1, ciphers="ALL:@SECLEVEL=0")
     with pytest.raises(ssl.SSLError):
-        TlsStream(dial(port_of(modes, "reverse")), context, "localhost")
+        TlsStream(dial(port_of(modes, "reverse proxy to https")), context, "localhost")
 
 
 @pytest.mark.usefixtures("_leaves_nothing")
@@ -407,7 +424,7 @@ def test_a_connection_that_is_passed_through_leaves_no_entry(
     tls_origin.answers["/ignored"] = answer(b"")
     context = ssl.create_default_context(cafile=authority.ca)  # trusts the server alone
     context.check_hostname = False
-    stream = TlsStream(dial(port_of(modes, "reverse")), context, "ignored.test")
+    stream = TlsStream(dial(port_of(modes, "reverse proxy to https")), context, "ignored.test")
     assert is_ok(get(stream, "/ignored"))
 
 
@@ -424,8 +441,55 @@ MALFORMED = {
 @pytest.mark.parametrize("hello", MALFORMED)
 def test_a_malformed_hello_leaves_no_entry(modes: Proxy, hello: str) -> None:
     message = MALFORMED[hello]
-    with dial(port_of(modes, "reverse")) as client:
+    with dial(port_of(modes, "reverse proxy to https")) as client:
         client.sendall(b"\x16\x03\x01" + len(message).to_bytes(2) + message)
         with suppress(ConnectionError):
             while client.recv(4096):
                 pass
+
+
+@pytest.mark.usefixtures("_leaves_nothing")
+def test_dtls_leaves_no_entry(modes: Proxy, silent: socket.socket) -> None:
+    client = SSL.Connection(SSL.Context(SSL.DTLS_METHOD))
+    client.set_connect_state()
+    with pytest.raises(SSL.WantReadError):
+        client.do_handshake()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect((HOST, port_of(modes, "reverse proxy to dtls")))
+        sender.send(b"\x16\xfe\xfd" + client.bio_read(4096)[3:])  # mitmproxy knows DTLS by these three bytes
+        assert silent.recv(4096)  # the proxy has read the hello, and begins with the server
+
+
+# Connections that are older than the recording
+
+RELOADED = """
+from addon.entries import Entries
+
+addons = [Entries()]
+"""
+
+
+def test_tls_that_was_there_before_the_recording_is_known_but_for_its_hello(
+    confdir: Path, trusting: tuple[str, ...], tls_origin: Origin, tmp_path: Path
+) -> None:
+    """As when the script is reloaded: mitmproxy tells of a hello once."""
+    tls_origin.answers["/old"] = answer(b"")
+    script = tmp_path / "script.py"
+    script.write_text(RELOADED)
+    arguments = ("-s", str(script), *with_script(confdir)[2:], *trusting)
+    with running(*arguments) as mitmdump:
+        mitmdump.wait_for_line(ENDPOINT)
+        under = tunnel(dial(int(mitmdump.wait_for_line(LISTENING))), "localhost", tls_origin.port)
+        stream = TlsStream(under, any_context(), "localhost")
+        script.touch()
+        _, again = eventually(lambda: list(filter(ENDPOINT.search, mitmdump.lines)), lambda lines: len(lines) == 2)
+        assert is_ok(get(stream, "/old"))
+        with Api(again.removeprefix("Entries endpoint: ")) as api:
+            tls = api.wait_for("/old")["tls"]
+    assert tls.pop("connectionId")
+    assert tls == {
+        "tlsVersion": named(0x0304, "TLS 1.3"),
+        "cipherSuite": named(0x1302, "TLS_AES_256_GCM_SHA384"),
+        "ja3": None,
+        "ja4": None,
+    }

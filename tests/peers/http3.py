@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import ssl
 import threading
 from collections import deque
@@ -97,29 +98,55 @@ def http3_server(certificate: Path) -> Iterator[int]:
     """Serve HTTP/3 until the end of the block; yield the port."""
     configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
     configuration.load_cert_chain(certificate, certificate)
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(serve("127.0.0.1", 0, configuration=configuration, create_protocol=_Server))
-    assert server._transport is not None
-    port: int = server._transport.get_extra_info("sockname")[1]
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    started: queue.Queue[tuple[int, asyncio.AbstractEventLoop]] = queue.Queue()
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        server = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=_Server)
+        assert server._transport is not None
+        started.put((server._transport.get_extra_info("sockname")[1], asyncio.get_running_loop()))
+        await stop.wait()
+        server.close()  # type: ignore[no-untyped-call]
+        await asyncio.sleep(0.1)  # what closes the connections and the socket is only scheduled
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
     thread.start()
+    port, loop = started.get(timeout=PATIENCE)
     try:
         yield port
     finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop.set)
         thread.join(PATIENCE)
-        loop.close()
 
 
-def http3(port: int, *requests: tuple[Fields, bytes], **options: Any) -> list[tuple[Fields, bytes]]:
-    """Send requests one after the other on one connection, and return the answers."""
+def _add_extensions(quic: Any, extensions: list[tuple[int, bytes]]) -> None:
+    """Make a client add extensions to its ClientHello, which the library prepares when it begins."""
+    begin = quic._initialize
+
+    def begin_and_add(peer: bytes) -> None:
+        begin(peer)
+        quic.tls.handshake_extensions += extensions
+
+    quic._initialize = begin_and_add
+
+
+def http3(
+    port: int, *requests: tuple[Fields, bytes], extensions: list[tuple[int, bytes]] | None = None, **options: Any
+) -> list[tuple[Fields, bytes]]:
+    """Send requests one after the other on one connection, and return the answers.
+
+    `extensions` are added to the ClientHello, `options` are those of the library's configuration.
+    """
     configuration = QuicConfiguration(alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="localhost")
     for name, value in options.items():
         setattr(configuration, name, value)
 
+    def make(quic: Any, **arguments: Any) -> _Client:
+        _add_extensions(quic, extensions or [])
+        return _Client(quic, **arguments)
+
     async def exchange() -> list[tuple[Fields, bytes]]:
-        async with connect("127.0.0.1", port, configuration=configuration, create_protocol=_Client) as client:
+        async with connect("127.0.0.1", port, configuration=configuration, create_protocol=make) as client:
             assert isinstance(client, _Client)
             return [await client.request(fields, body) for fields, body in requests]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mitmproxy import http
     from mitmproxy.proxy.commands import Command
     from mitmproxy.proxy.events import Event
+    from mitmproxy.proxy.layers.http._events import RequestProtocolError, ResponseProtocolError
 
     from addon.layers import Commands
 
@@ -125,6 +126,15 @@ class TappedHttpStream(HttpStream):
     def state_stream_response_body(self, event: Event) -> Commands[None]:
         """Pass the response's body on."""
         return observed(super().state_stream_response_body(event), self._see_response_data)
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> Commands[None]:
+        """End the exchange early. What had arrived is kept in the flow: mitmproxy would drop it."""
+        request, response = self.flow.request, self.flow.response
+        if request.data.content is None and self.request_body_buf:
+            request.data.content = bytes(self.request_body_buf)
+        if response is not None and response.data.content is None and self.response_body_buf:
+            response.data.content = bytes(self.response_body_buf)
+        return super().handle_protocol_error(event)
 
     def _see_request_end(self, command: Command) -> None:
         if isinstance(command, HttpRequestHook) and (body := self.tap.body_of(self.flow, "request")) is not None:

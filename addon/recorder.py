@@ -148,6 +148,8 @@ class Recorder:
     def request(self, flow: http.HTTPFlow) -> Wait:
         """The request is complete."""
         transaction = self._transaction(flow)
+        if transaction.is_cut_off and transaction.saved["request_end"] is None:
+            return self._send_rest(transaction.bodies["request"].rest(flow.request.data.content or b""))
         transaction.see_request_end()
         waiting = self._tell_request(transaction)
         if transaction.is_replayed and flow.response is None and flow.error is None:
@@ -166,7 +168,10 @@ class Recorder:
     @guarded
     def response(self, flow: http.HTTPFlow) -> Wait:
         """The response is complete."""
-        return self._tell_response(self._transaction(flow))
+        transaction = self._transaction(flow)
+        if transaction.is_cut_off and flow.response is not None:
+            return self._send_rest(transaction.bodies["response"].rest(flow.response.data.content or b""))
+        return self._tell_response(transaction)
 
     @guarded
     def error(self, flow: http.HTTPFlow) -> None:
@@ -400,12 +405,13 @@ class Recorder:
             self._link.send(finished(content, len(content)), len(content))
         return self._link.room()
 
-    async def _send_rest(self, rest: Iterator[records.BodyChunk], last: records.Captured) -> None:
+    async def _send_rest(self, rest: Iterator[records.BodyChunk], last: records.Captured | None = None) -> None:
         for chunk in rest:
             self._link.send(chunk, len(chunk.data))
             if (room := self._link.room()) is not None:
                 await room
-        self._link.send(last)
+        if last is not None:
+            self._link.send(last)
 
     def _tell_chunk(self, body: Body) -> None:
         if (chunk := body.take()) is not None:

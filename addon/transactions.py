@@ -73,6 +73,12 @@ class Transaction:
         return self._start is None
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether this comes out of a saved capture and ended without a complete response."""
+        flow = self.flow
+        return self.is_replayed and flow.error is not None and flow.websocket is None
+
+    @property
     def is_pushed(self) -> bool:
         """Whether a server's promise was the request."""
         return self.saved.get("pushed", False)

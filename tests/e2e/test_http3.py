@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,10 +13,13 @@ from typing import Any
 import curl_cffi
 import pytest
 from aioquic.tls import CipherSuite
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from curl_cffi import CurlHttpVersion
 
 from tests.peers.api import Entry, eventually
 from tests.peers.authority import Authority
+from tests.peers.clients import chromium
 from tests.peers.hellos import fingerprints, hello_in_datagrams
 from tests.peers.http3 import Fields, http3, http3_server
 from tests.peers.proxy import Proxy, recording
@@ -27,6 +32,7 @@ class Setup:
     def __init__(self, proxy: Proxy, between: UdpRelay, flow_file: Path) -> None:
         self.api = proxy.api
         self.mitmdump = proxy.mitmdump
+        self.ca = proxy.ca
         self.port = between.port
         self.flow_file = flow_file
         self._sent = between.sent
@@ -146,6 +152,21 @@ def test_a_browsers_hello_and_field_order_are_told(setup: Setup, browser: Any, p
     assert {name: entry["tls"][name] for name in ("ja3", "ja4")} == setup.fingerprints(entry)
     assert [name for name, _ in entry["request"]["headers"] if name.startswith(":")] == pseudo
     assert [name.startswith(":") for name, _ in entry["request"]["headers"][:5]] == [True] * 4 + [False]
+
+
+def test_chromiums_hello_is_told(setup: Setup, tmp_path: Path) -> None:
+    """Over QUIC it trusts only keys that it is given by their hashes."""
+    authority = x509.load_pem_x509_certificate(setup.ca.read_bytes())
+    key = authority.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    flags = (
+        f"--origin-to-force-quic-on=localhost:{setup.port}",
+        f"--ignore-certificate-errors-spki-list={base64.b64encode(hashlib.sha256(key).digest()).decode()}",
+    )
+    assert "hello" in chromium(tmp_path, f"https://localhost:{setup.port}/chromium", *flags)
+    entry = setup.api.wait_for("/chromium")
+    assert entry["httpVersion"] == "HTTP/3"
+    assert {name: entry["tls"][name] for name in ("ja3", "ja4")} == setup.fingerprints(entry)
+    assert [name for name, _ in entry["request"]["headers"][:4]] == [":method", ":authority", ":scheme", ":path"]
 
 
 def test_a_hello_that_is_malformed_where_only_fingerprints_look_gives_nulls(setup: Setup) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -37,3 +38,24 @@ def websocket(proxy: Proxy, url: str, **options: Any) -> AbstractContextManager[
         url, proxy=proxy.http_url, ssl=context, max_size=None, open_timeout=30, **options
     )
     return connection
+
+
+def chromium(folder: Path, url: str, *flags: str) -> str:
+    """Let a headless Chromium, which trusts every certificate over TCP, load a page; return what the page then is.
+
+    `folder` is its profile's. It resolves no other name than localhost, so it talks to this machine alone.
+    """
+    arguments = (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--ignore-certificate-errors",
+        "--host-resolver-rules=MAP localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={folder}",
+    )
+    command = [program("chromium"), *arguments, *flags, "--dump-dom", url]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout

@@ -7,7 +7,14 @@ import shutil
 
 import pytest
 
-PACKAGES = {"curl": "curl", "node": "nodejs", "nghttp": "nghttp2-client", "nghttpd": "nghttp2-server"}
+PACKAGES = {
+    "chromium": "chromium",
+    "curl": "curl",
+    "wget": "wget",
+    "node": "nodejs",
+    "nghttp": "nghttp2-client",
+    "nghttpd": "nghttp2-server",
+}
 """The Debian packages that have them."""
 
 

@@ -29,36 +29,39 @@ class Relay:
         self._cut = cut
         self._listener = socket.create_server((HOST, 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
-        self._start(self._accept)
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
-
-    def _start(self, run: Callable[..., None], *arguments: object) -> None:
-        threading.Thread(target=run, args=arguments, daemon=True).start()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                proxy = socket.create_connection((HOST, self._target))
-                proxy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._start(self._forward, client, proxy, proxy.getsockname()[1])
-                self._start(self._forward, proxy, client, None)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _forward(self, source: socket.socket, target: socket.socket, port: int | None) -> None:
-        is_first = port is not None and self._cut is not None
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if port is not None:
-                    self.sent[port] = self.sent.get(port, b"") + data
-                for piece in self._cut(data) if is_first and self._cut else (data,):
-                    target.sendall(piece)
-                    time.sleep(PAUSE if is_first else 0)
-                is_first = False
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    def _serve(self, client: socket.socket) -> None:
+        """Forward both ways until one end has ended."""
+        with suppress(OSError), client, socket.create_connection((HOST, self._target)) as proxy:
+            proxy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            port: int = proxy.getsockname()[1]
+            while True:
+                for source in select.select([client, proxy], [], [])[0]:
+                    if not (data := source.recv(65536)):
+                        return
+                    if source is proxy:
+                        client.sendall(data)
+                    else:
+                        self._to_proxy(data, proxy, port)
+
+    def _to_proxy(self, data: bytes, proxy: socket.socket, port: int) -> None:
+        if port in self.sent or self._cut is None:
+            proxy.sendall(data)
+        else:
+            for piece in self._cut(data):
+                proxy.sendall(piece)
+                time.sleep(PAUSE)
+        self.sent[port] = self.sent.get(port, b"") + data
 
 
 class UdpRelay:

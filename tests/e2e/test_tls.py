@@ -370,15 +370,22 @@ def to_socks(stream: Stream, port: int) -> Stream:
     return stream
 
 
-@pytest.mark.parametrize("mode", ["reverse proxy to https", "upstream", "SOCKS"])
+def reached(modes: Proxy, mode: str, server: Origin) -> Stream:
+    """Return a stream on which TLS with a server can begin, through a proxy in this mode."""
+    under: Stream = dial(port_of(modes, mode))
+    if mode == "upstream":
+        return tunnel(under, "localhost", server.port)
+    return to_socks(under, server.port) if mode == "SOCKS" else under
+
+
+CLIENT_MODES = ("reverse proxy to https", "upstream", "SOCKS")
+
+
+@pytest.mark.parametrize("mode", CLIENT_MODES)
 def test_every_mode_tells_of_the_clients_tls(modes: Proxy, tls_origin: Origin, mode: str) -> None:
     path = f"/mode/{mode.partition(' ')[0]}"
     tls_origin.answers[path] = answer(b"")
-    under: Stream = dial(port_of(modes, mode))
-    if mode == "upstream":
-        under = tunnel(under, "localhost", tls_origin.port)
-    elif mode == "SOCKS":
-        under = to_socks(under, tls_origin.port)
+    under = reached(modes, mode, tls_origin)
     stream = TlsStream(under, any_context(), "localhost")
     assert is_ok(get(stream, path))
     assert tls_of(modes, path) == facts(stream, TLS_1_3, 0x1302, "TLS_AES_256_GCM_SHA384")
@@ -403,11 +410,15 @@ def _leaves_nothing(modes: Proxy, tls_origin: Origin) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_leaves_nothing")
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
-def test_a_client_that_distrusts_the_proxy_leaves_no_entry(modes: Proxy, version: ssl.TLSVersion) -> None:
+@pytest.mark.parametrize("mode", CLIENT_MODES)
+def test_a_client_that_distrusts_the_proxy_leaves_no_entry(
+    modes: Proxy, tls_origin: Origin, mode: str, version: ssl.TLSVersion
+) -> None:
     context = ssl.create_default_context()
     context.minimum_version = context.maximum_version = version
+    under = reached(modes, mode, tls_origin)
     with pytest.raises(ssl.SSLCertVerificationError):
-        TlsStream(dial(port_of(modes, "reverse proxy to https")), context, "localhost")
+        TlsStream(under, context, "localhost")
 
 
 @pytest.mark.usefixtures("_leaves_nothing")

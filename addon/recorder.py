@@ -121,6 +121,11 @@ class Recorder:
         self._servers.secured(data)
 
     @guarded
+    def tls_failed_server(self, data: tls.TlsData) -> None:
+        """The TLS handshake with a server has failed."""
+        self._servers.secured(data)
+
+    @guarded
     def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
         """An upstream proxy is asked for a tunnel."""
         self._servers.tunnelling(flow)

@@ -25,10 +25,9 @@ def time_resolving(loop: asyncio.AbstractEventLoop) -> None:
         if server is None:
             return await getaddrinfo(*arguments, **options)
         server.resolving = time.monotonic()
-        try:
-            return await getaddrinfo(*arguments, **options)
-        finally:
-            server.resolved = time.monotonic()
+        found = await getaddrinfo(*arguments, **options)
+        server.resolved = time.monotonic()
+        return found
 
     setattr(loop, MARK, True)
     loop.getaddrinfo = timed_getaddrinfo  # type: ignore[method-assign]

@@ -79,7 +79,7 @@ class Server:
             self.securing = self.securing or at
 
     def finish_securing(self, at: float) -> None:
-        """Take in that a TLS handshake is done."""
+        """Take in that a TLS handshake is done, or has failed."""
         if self.securing_inside is not None:
             self.secured_inside = max(at, self.securing_inside)
         elif self.securing is not None:
@@ -127,7 +127,7 @@ class Servers:
             server.secure(time.monotonic())
 
     def secured(self, data: TlsData) -> None:
-        """Take in that the TLS handshake is done."""
+        """Take in that the TLS handshake is done, or has failed."""
         if (server := server_of(data.conn, data.context.layers)) is not None:
             at = now()
             server.finish_securing(at.monotonic_of(data.conn.timestamp_tls_setup or at.wall, server.since))

@@ -109,10 +109,12 @@ class Transaction:
             self.saved["released"] = time.monotonic() - self._start.monotonic
 
     def see_request_end(self) -> None:
-        """Take in that the request is complete. A promise is whole from the start."""
-        if self._start is not None:
-            is_pushed, end = self.is_pushed, self.flow.request.timestamp_end
-            self.saved["request_end"] = self.saved["request_start"] if is_pushed else _since(self._start, end)
+        """Take in that the request is complete. A promise is whole from the start, and so is a CONNECT."""
+        if self._start is None:
+            return
+        end = self.flow.request.timestamp_end
+        is_whole = self.is_pushed or end is None
+        self.saved["request_end"] = self.saved["request_start"] if is_whole else _since(self._start, end)
 
     def see_sending(self, server: Server | None) -> None:
         """Take in that the request is sent on, over a connection that may not have been seen being made.
@@ -182,8 +184,11 @@ def begin(flow: http.HTTPFlow, client: Client) -> Transaction:
 
 
 def _made_before(flow: http.HTTPFlow) -> Server | None:
-    """Return the connection that is there for a request which has just come, and that no entry accounts for."""
-    if not flow.server_conn.connected:
+    """Return the connection that is there for a request which has just come, and that no entry accounts for.
+
+    One that has failed will fail the request too.
+    """
+    if not (flow.server_conn.connected or flow.server_conn.error):
         return None
     server = server_of(flow.server_conn)
     return server if server is not None and server.connected is not None and server.charged_to is None else None

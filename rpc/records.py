@@ -54,6 +54,7 @@ class Connecting(Record, frozen=True):
     `queued`: the proxy decided to connect; `opened`: its turn came; `resolving`, `resolved`: the host name's look-up;
     `connected`: TCP is up; `securing`, `secured`: the TLS handshake, with an upstream proxy if there is one;
     `tunnelling`, `tunnelled`: that is asked for a tunnel; `securing_inside`, `secured_inside`: TLS through the tunnel.
+    A TLS handshake that fails ends too.
     """
 
     queued: float | None = None

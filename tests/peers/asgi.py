@@ -40,11 +40,35 @@ async def _echo_messages(receive: Any, send: Any) -> None:
             await send({"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")})
 
 
+class _DatagramEndpoints:
+    """Those of a loop, which hypercorn leaves open."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._create = loop.create_datagram_endpoint
+        self._transports: list[asyncio.BaseTransport] = []
+        loop.create_datagram_endpoint = self._create_endpoint  # type: ignore[method-assign]
+
+    async def _create_endpoint(self, *arguments: Any, **options: Any) -> Any:
+        transport, protocol = await self._create(*arguments, **options)
+        self._transports.append(transport)
+        return transport, protocol
+
+    async def close(self) -> None:
+        for transport in self._transports:
+            transport.close()
+        await asyncio.sleep(0)
+
+
 @contextmanager
-def hypercorn(certificate: Path | None = None) -> Iterator[int]:
-    """Serve the application until the end of the block; yield the port. `certificate` has key and chain in one file."""
+def hypercorn(certificate: Path | None = None, served: Any = application, *, quic: bool = False) -> Iterator[int]:
+    """Serve an application until the end of the block; yield the port. `certificate` has key and chain in one file.
+
+    With `quic`, HTTP/3 is served on the same port of UDP.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     config = Config()
+    if quic:
+        config.quic_bind = [f"127.0.0.1:{listener.getsockname()[1]}"]
     config.bind = [f"fd://{listener.detach()}"]
     config.errorlog = None
     if certificate is not None:
@@ -55,8 +79,13 @@ def hypercorn(certificate: Path | None = None) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
+    async def run_server() -> None:
+        datagrams = _DatagramEndpoints(loop)
+        await serve(served, config, shutdown_trigger=stop.wait)
+        await datagrams.close()
+
     def run() -> None:
-        loop.run_until_complete(serve(application, config, shutdown_trigger=stop.wait))
+        loop.run_until_complete(run_server())
         loop.close()
 
     thread = threading.Thread(target=run, daemon=True)

@@ -16,7 +16,7 @@ class Authority:
         self._authority = trustme.CA()
         self.ca = folder / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca))
-        self.certificate = self.issue("localhost", "*.test", "*.names.test", "127.0.0.1", "::1", file="server.pem")
+        self.certificate = self.issue("localhost", "*.names.test", "127.0.0.1", "::1", file="server.pem")
 
     def issue(self, *names: str, file: str, key: trustme.KeyType = trustme.KeyType.ECDSA) -> Path:
         """Issue another certificate, and return the file that has its key and chain."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from tests.peers.meddler import SLOW
+from tests.peers.meddler import DELAY, SLOW
 from tests.peers.origin import Origin
 from tests.peers.proxy import HOST
 
@@ -110,3 +112,18 @@ class UpstreamProxy(Relay):
         else:
             server.sendall(head)
         return server
+
+
+async def slow_application(scope: Any, receive: Any, send: Any) -> None:
+    """Answer late on `/wait`, and in two parts on `/receive`."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    if scope["path"] == "/wait":
+        await asyncio.sleep(DELAY)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"one ", "more_body": True})
+    if scope["path"] == "/receive":
+        await asyncio.sleep(DELAY)
+    await send({"type": "http.response.body", "body": b"two"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import structs
 
 from addon import saved as saving
+from addon.faults import guarded
 from addon.saved import SavedFrame
 from rpc.records import CHUNK_SIZE, MessageContinued, MessageReceived
 
@@ -51,9 +52,14 @@ class Conversation:
         self._link.send(_record(self._id, frame, frame.data or b""))
         self._save(frame)
 
-    def message(self, frame: SavedFrame, content: bytes) -> Telling:
-        """Take in a message with this content."""
-        return tell(self._link, _record(self._id, frame, content))
+    @guarded
+    def message(self, frame: SavedFrame, content: bytes) -> Telling | None:
+        """Take in a message with this content; return null if it is told, and there is no need to wait."""
+        record = _record(self._id, frame, content)
+        if len(content) > CHUNK_SIZE:
+            return tell(self._link, record)
+        self._link.send(record, len(content))
+        return None if (room := self._link.room()) is None else iter((room,))
 
     def passed(self, frame: SavedFrame, socket: WebSocketData) -> None:
         """Take in that a message has gone through every addon; the frame says what mitmproxy does not keep of it."""

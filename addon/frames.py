@@ -23,6 +23,7 @@ from addon.saved import SavedFrame
 if TYPE_CHECKING:
     from mitmproxy import http
     from mitmproxy.proxy.layer import CommandGenerator
+    from mitmproxy.proxy.layers.websocket import WebsocketConnection
     from mitmproxy.websocket import WebSocketMessage
     from wsproto.frame_protocol import Frame
 
@@ -50,15 +51,16 @@ class EntriesRoomHook(commands.StartHook):
 class Incoming:
     """The frames that one side sends. Times are Unix times; `arrived` is when the latest data did."""
 
-    def __init__(self, parser: Any, conversation: Conversation, *, from_client: bool) -> None:
+    def __init__(self, connection: WebsocketConnection, conversation: Conversation, *, from_client: bool) -> None:
         self.arrived = 0.0
         self._message_began: float | None = None
         self._frame_began: float | None = None
         self._from_client = from_client
         self._conversation = conversation
-        self._parser = parser
-        self._next: Callable[[], Frame | None] = parser.process_buffer
-        parser.process_buffer = self._process_buffer
+        self._connection = connection
+        self._parser: Any = connection._proto._frame_decoder  # noqa: SLF001
+        self._next: Callable[[], Frame | None] = self._parser.process_buffer
+        self._parser.process_buffer = self._process_buffer
 
     def finish_message(self, kind: MessageType) -> SavedFrame:
         """Return when the message that is complete now began and ended."""
@@ -71,21 +73,35 @@ class Incoming:
         except ParseFailed:
             self._see_refused()
             raise
-        self._see(frame)
+        if frame is not None:
+            self._see(frame)
+        elif self._parser.header is not None or self._parser.buffer.buffer:
+            self._see_beginning()
         return frame
 
+    def _see_beginning(self) -> None:
+        """Take in that something has come of a frame, if only of its header."""
+        if self._frame_began is None:
+            self._frame_began = self.arrived
+
     @guarded
-    def _see(self, frame: Frame | None) -> None:
-        """Take in a frame, or what has come of it; null: nothing more has come, but a frame may have begun."""
-        if frame is None:
-            if self._frame_began is None and (self._parser.header is not None or len(self._parser.buffer)):
-                self._frame_began = self.arrived
-        elif frame.opcode >= Opcode.CLOSE:
-            self._see_control(frame.opcode, bytes(frame.payload))  # type: ignore[arg-type]
-        elif self._message_began is None:
-            self._message_began = self._take_beginning()
+    def _see(self, frame: Frame) -> None:
+        """Take in a frame, or what has come of it."""
+        if frame.opcode < Opcode.CLOSE:
+            self._see_data(frame)
         else:
-            self._frame_began = None
+            self._see_control(frame.opcode, bytes(frame.payload))  # type: ignore[arg-type]
+
+    def _see_data(self, frame: Frame) -> None:
+        began = self._take_beginning()
+        if self._message_began is None:
+            self._message_began = began
+        if not frame.frame_finished:
+            # mitmproxy adds what has come of a frame up here. With bytes each addition copies all that was there
+            # before: a frame of 64 MB would take it a minute.
+            buffer: list[Any] = self._connection.frame_buf
+            if isinstance(buffer[-1], bytes):
+                buffer[-1] = bytearray(buffer[-1])
 
     def _take_beginning(self) -> float:
         began, self._frame_began = self._frame_began, None
@@ -105,7 +121,7 @@ class Incoming:
     def _see_refused(self) -> None:
         """Take in what the parser refuses. If it refuses a header, what has come of the frame is in its buffer."""
         data = bytes(self._parser.buffer.buffer)
-        if data and is_reserved(data[0] & OPCODE_BITS):
+        if self._parser.header is None and data and is_reserved(data[0] & OPCODE_BITS):
             self._tell("unknown", payload_of(data))
 
     def _tell(self, kind: MessageType, data: bytes, code: int | None = None) -> None:
@@ -179,8 +195,8 @@ class TappedWebsocketLayer(WebsocketLayer):
         conversation = self._begin()
         sides = ((True, self.client_ws), (False, self.server_ws))
         self._incoming = {
-            from_client: Incoming(side._proto._frame_decoder, conversation, from_client=from_client)  # noqa: SLF001
-            for from_client, side in sides
+            from_client: Incoming(connection, conversation, from_client=from_client)
+            for from_client, connection in sides
         }
         self._conversation = conversation
 
@@ -188,27 +204,30 @@ class TappedWebsocketLayer(WebsocketLayer):
         """Show a message to the addons, after it has been told as it came. An injected one is told as it goes out."""
         assert self.flow.websocket is not None
         message = self.flow.websocket.messages[-1]
+        if message.injected:
+            yield hook
+            yield from _waiting(self._send_injected(conversation, message))
+            return
+        frame = self._incoming[message.from_client].finish_message(kind_of(message))
         content = message.content
-        frame = None
-        if not message.injected:
-            frame = self._incoming[message.from_client].finish_message(kind_of(message))
-            yield from _waiting(conversation.message(frame, content))
+        if (telling := conversation.message(frame, content)) is not None:
+            yield from _waiting(telling)
         yield hook
-        yield from _waiting(self._pass(conversation, message, frame, content))
+        self._pass(conversation, message, frame, content)
 
-    def _pass(
-        self, conversation: Conversation, message: WebSocketMessage, frame: SavedFrame | None, content: bytes
-    ) -> Telling:
-        """Take in that the addons are done with a message; no frame of it has come if it is injected."""
-        if frame is None:
-            if message.dropped:
-                return
+    def _send_injected(self, conversation: Conversation, message: WebSocketMessage) -> Telling:
+        if not message.dropped:
             now = time.time()
             frame = SavedFrame(kind_of(message), message.from_client, now, now)
-            yield from conversation.message(frame, message.content)
-        elif message.content is not content:
-            frame = structs.replace(frame, data=content)
+            yield from conversation.message(frame, message.content) or ()
+            self._pass(conversation, message, frame, message.content)
+
+    @guarded
+    def _pass(self, conversation: Conversation, message: WebSocketMessage, frame: SavedFrame, content: bytes) -> None:
+        """Take in that the addons are done with a message that came with this content."""
         assert self.flow.websocket is not None
+        if message.content is not content:
+            frame = structs.replace(frame, data=content)
         conversation.passed(frame, self.flow.websocket)
 
     @guarded

@@ -7,7 +7,7 @@ import base64
 import msgspec
 
 from rpc.records import MessageContinued, MessageReceived
-from rpc.schema import Binary, Close, Text, WebSocketMessage, render_message
+from rpc.schema import render_message
 from rpc.wire import instant, text
 
 NO_STATUS_RECEIVED = 1005
@@ -19,12 +19,12 @@ def _code(code: int | None) -> int:
     return NO_STATUS_RECEIVED if code is None or not 0 <= code <= MAX_CODE else code
 
 
-def _payload(message: MessageReceived) -> Text | Binary | Close:
+def _payload(message: MessageReceived) -> dict[str, object]:
     if message.type == "text":
-        return Text(type="text", text=message.data.decode(errors="replace"))
+        return {"type": "text", "text": message.data.decode(errors="replace")}
     if message.type == "close":
-        return Close(type="close", code=_code(message.code), reason=text(message.data))
-    return Binary(type=message.type, data=base64.b64encode(message.data).decode())
+        return {"type": "close", "code": _code(message.code), "reason": text(message.data)}
+    return {"type": message.type, "data": base64.b64encode(message.data).decode()}
 
 
 def _instants(started: float | None, ended: float | None) -> tuple[str | None, str | None]:
@@ -42,12 +42,12 @@ def render(message: MessageReceived) -> bytes:
     """Return the message's JSON; if more follows, the beginning of it."""
     started_at, ended_at = _instants(message.started, message.ended)
     json = render_message(
-        WebSocketMessage(
-            side="client" if message.from_client else "server",
-            started_at=started_at,
-            ended_at=ended_at,
-            payload=_payload(message),
-        )
+        {
+            "side": "client" if message.from_client else "server",
+            "started_at": started_at,
+            "ended_at": ended_at,
+            "payload": _payload(message),
+        }
     )
     return json.removesuffix(END) if message.more else json
 

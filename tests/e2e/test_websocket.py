@@ -10,15 +10,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import h2.config
+import h2.connection
 import psutil
 import pytest
+from h2.events import RemoteSettingsChanged
+from h2.settings import SettingCodes
+from websockets.sync.client import connect
 
-from tests.peers.api import eventually
-from tests.peers.clients import websocket
+from tests.peers.api import Api, Entry, eventually
+from tests.peers.clients import trust, websocket
 from tests.peers.origin import Origin, Request, answer
-from tests.peers.proxy import HOST, Proxy
+from tests.peers.proxy import HOST, LISTENING, Proxy, recording, running
 from tests.peers.websocket import (
     BINARY,
     CLOSE,
@@ -62,8 +68,9 @@ def said(messages: list[dict[str, Any]] | None) -> list[Message]:
     for message in messages:
         assert message["endedAt"] is not None
         assert message["startedAt"] is None or message["startedAt"] <= message["endedAt"]
-    ends = [message["endedAt"] for message in messages]
-    assert ends == sorted(ends)
+    for side in ("client", "server"):
+        ends = [message["endedAt"] for message in messages if message["side"] == side]
+        assert ends == sorted(ends)
     return [(message["side"], message["payload"]) for message in messages]
 
 
@@ -303,7 +310,7 @@ def test_frames_that_come_with_the_handshake_s_response_are_recorded(proxy: Prox
         (close_payload(999, "not allowed"), 999, "not allowed"),
         (close_payload(1006), 1006, ""),
         (close_payload(65535, "neither"), 65535, "neither"),
-        (close_payload(1000) + b"no \xff", 1000, "no \ufffd"),
+        (close_payload(1000) + b"no \xff", 1000, "no ÿ"),
     ],
 )
 def test_a_close_has_code_and_reason_as_they_were_sent(
@@ -397,3 +404,220 @@ def test_a_frame_that_breaks_a_rule_ends_the_websocket(proxy: Proxy, plain_origi
     assert closed["payload"]["code"] == code
     assert closed["payload"]["reason"] != ""
     assert received[0] == 0x80 | CLOSE
+
+
+# Much
+
+
+LARGE: dict[str, str | bytes] = {"text": "zwölf Zeichen" * 4_600_000, "binary": bytes(range(250)) * 256_000}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_message_of_64_mb_is_recorded_whole(proxy: Proxy, echo_port: int, kind: str) -> None:
+    sent = LARGE[kind]
+    with websocket(proxy, f"ws://{HOST}:{echo_port}/large-{kind}", compression=None, ping_interval=None) as client:
+        client.send(sent)
+        assert client.recv() == sent
+    expected = [text(side, sent) if isinstance(sent, str) else binary(side, sent) for side in ("client", "server")]
+    entry = proxy.api.wait_for(f"/large-{kind}", lambda entry: entry["isWebSocket"])
+    messages = eventually(lambda: proxy.api.messages(entry), lambda messages: len(messages or ()) == 3)
+    assert said(messages) == [*expected, close("client", 1000)]
+
+
+MANY = 100_000
+FEWER = 20_000
+
+
+class Flood(NamedTuple):
+    """A WebSocket that has carried `MANY` messages, and the memory of both processes after `FEWER` and at the end."""
+
+    proxy: Proxy
+    entry: Entry
+    memory: list[tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def flood(confdir: Path, plain_origin: Origin) -> Iterator[Flood]:
+    with recording(confdir, "--set", "entries_trim_websocket=true", "--set", "flow_detail=0") as proxy:
+        processes = [psutil.Process(proxy.mitmdump.process.pid), *proxy.mitmdump.children()]
+        memory = []
+        with raw(proxy, plain_origin, "/flood") as (client, server):
+            for first, end in ((0, FEWER), (FEWER, MANY)):
+                sent = b"".join(frame(TEXT, b"%d" % number) for number in range(first, end))
+                threading.Thread(target=server.sendall, args=(sent,)).start()
+                left = len(sent)
+                while left:
+                    left -= len(client.recv(65536))
+                memory.append(tuple(process.memory_info().rss for process in processes))
+            (entry,) = proxy.api.wait(lambda entry: entry["isWebSocket"])
+            yield Flood(proxy, entry, memory)
+
+
+def test_a_hundred_thousand_messages_are_all_recorded(flood: Flood) -> None:
+    expected = [*(text("server", str(number)) for number in range(MANY)), close("client", 1006)]
+    messages = eventually(
+        lambda: flood.proxy.api.messages(flood.entry), lambda messages: len(messages or ()) == len(expected)
+    )
+    assert said(messages) == expected
+
+
+def test_a_hundred_thousand_messages_take_no_memory_in_either_process(flood: Flood) -> None:
+    for before, after in zip(*flood.memory, strict=True):
+        assert after - before < 8 * 2**20  # of 80,000 messages, less than 100 bytes each would be
+
+
+def test_others_are_answered_while_a_hundred_thousand_messages_are(flood: Flood) -> None:
+    session = flood.proxy.api.session()
+    done = threading.Event()
+
+    def ask() -> None:
+        with Api(flood.proxy.url) as api:
+            api.call("sessions/get_websocket_messages", sessionId=session, entryId=flood.entry["id"])
+        done.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    answered = 0
+    while not done.is_set():
+        flood.proxy.api.session()
+        answered += 1
+    asking.join()
+    assert answered > 10
+
+
+# Other addons
+
+MEDDLING = """
+from mitmproxy import ctx
+
+def websocket_message(flow):
+    message = flow.websocket.messages[-1]
+    if message.content == b"change":
+        message.content = b"changed"
+    elif message.content.startswith(b"drop"):
+        message.drop()
+    elif message.content == b"edit injected":
+        message.content = b"edited"
+    elif message.content.startswith(b"inject "):
+        for word in message.content.split()[1:]:
+            ctx.master.commands.call("inject.websocket", flow, True, word, word != b"binary")
+    elif message.content == b"edit":
+        message.content = b"edited"
+"""
+"""What a script does to what is said."""
+
+
+@contextmanager
+def recording_meddled(confdir: Path, folder: Path, *arguments: str) -> Iterator[Proxy]:
+    """Run a proxy with a script that meddles with messages."""
+    script = folder / "meddling.py"
+    script.write_text(MEDDLING)
+    with recording(confdir, "-s", str(script), *arguments) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def meddled(confdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with recording_meddled(confdir, tmp_path_factory.mktemp("meddled")) as proxy:
+        yield proxy
+
+
+def test_messages_that_an_addon_changes_or_drops_are_recorded_as_they_came(meddled: Proxy, echo_port: int) -> None:
+    with websocket(meddled, f"ws://{HOST}:{echo_port}/changed", compression=None) as client:
+        client.send("change")
+        assert client.recv() == "changed"
+        client.send("drop me")
+        client.send("after")
+        assert client.recv() == "after"
+    expected = [text("client", "change"), text("server", "changed"), text("client", "drop me")]
+    expected += [text("client", "after"), text("server", "after"), close("client", 1000)]
+    conversation(meddled, "/changed", *expected)
+
+
+def test_injected_messages_are_recorded_as_they_are_sent(meddled: Proxy, plain_origin: Origin) -> None:
+    begin = floored(time.time())
+    with raw(meddled, plain_origin, "/injected") as (client, _):
+        client.sendall(frame(TEXT, b"inject one edit drop-it binary", masked=True))
+        expected = [text("client", "inject one edit drop-it binary"), text("server", "one")]
+        expected += [text("server", "edited"), binary("server", b"binary")]
+        messages = conversation(meddled, "/injected", *expected)
+        sent = frame(TEXT, b"one") + frame(TEXT, b"edited") + frame(BINARY, b"binary")
+        received = b""
+        while len(received) < len(sent):
+            received += client.recv(4096)
+        assert received == sent
+    for message in messages[1:]:
+        assert begin <= instant(message["startedAt"]) == instant(message["endedAt"])
+
+
+# Saved captures
+
+
+def test_a_capture_gives_the_same_messages_again(confdir: Path, tmp_path: Path, plain_origin: Origin) -> None:
+    capture = str(tmp_path / "capture.flow")
+    with recording_meddled(confdir, tmp_path, "-w", capture) as proxy:
+        with raw(proxy, plain_origin, "/saved", frame(PING, b"first")) as (client, server):
+            client.sendall(frame(TEXT, b"chan", fin=False, masked=True) + frame(PONG, b"between", masked=True))
+            client.sendall(frame(CONTINUATION, b"ge", masked=True) + frame(TEXT, b"drop this", masked=True))
+            client.sendall(frame(BINARY, b"\xff" * 300_000, masked=True) + frame(TEXT, b"", masked=True))
+            client.sendall(frame(TEXT, b"inject drop-it in", masked=True))
+            expected = [binary("server", b"first", "ping"), binary("client", b"between", "pong")]
+            expected += [text("client", "change"), text("client", "drop this"), binary("client", b"\xff" * 300_000)]
+            expected += [text("client", ""), text("client", "inject drop-it in"), text("server", "in")]
+            conversation(proxy, "/saved", *expected)
+            server.sendall(frame(0x5, b"odd"))
+            expected += [binary("server", b"odd", "unknown"), close("server", 1002, "Invalid opcode 0x5")]
+            conversation(proxy, "/saved", *expected)
+        with raw(proxy, plain_origin, "/saved-open") as (client, _):
+            client.sendall(frame(PING, b"open", masked=True) + frame(TEXT, b"open", masked=True))
+            conversation(proxy, "/saved-open", binary("client", b"open", "ping"), text("client", "open"))
+            entries = proxy.api.wait(lambda entry: entry["process"], count=2)
+            live = [(entry, proxy.api.messages(entry)) for entry in entries]
+            proxy.mitmdump.stop()
+    with recording(confdir, "-n", "-r", capture, "--set", "keepserving=true", listens=False) as again:
+        entries = again.api.wait(lambda _: True, count=2)
+        assert [entry for entry, _ in live] == entries
+        for entry, messages in live:
+            replayed = eventually(lambda: again.api.messages(entry), bool)  # noqa: B023 - it is called at once
+            assert replayed == messages
+
+
+def test_a_capture_made_without_the_addon_gives_what_mitmproxy_kept(
+    confdir: Path, tmp_path: Path, echo_port: int
+) -> None:
+    capture = tmp_path / "plain.flow"
+    without = ("--set", f"confdir={confdir}", "--listen-host", HOST, "--listen-port", "0", "-w", str(capture))
+    with running(*without) as mitmdump:
+        port = int(mitmdump.wait_for_line(LISTENING))
+        with connect(f"ws://{HOST}:{echo_port}/plain", proxy=f"http://{HOST}:{port}", compression=None) as client:
+            client.send("kept")
+            client.recv()
+            client.ping().wait(60)
+            client.send(b"too")
+            client.recv()
+            client.close(4001, "done")
+    with recording(confdir, "-n", "-r", str(capture), "--set", "keepserving=true", listens=False) as proxy:
+        expected = [text("client", "kept"), text("server", "kept"), binary("client", b"too"), binary("server", b"too")]
+        messages = conversation(proxy, "/plain", *expected, close("client", 4001, "done"))
+    assert {message["startedAt"] for message in messages} == {None}
+
+
+# HTTP/2
+
+
+def test_websockets_are_not_offered_over_http_2(proxy: Proxy, h2_port: int) -> None:
+    """Unless SETTINGS_ENABLE_CONNECT_PROTOCOL is 1, clients use HTTP/1.1 for WebSockets (RFC 8441 section 3)."""
+    context = trust(proxy)
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection((HOST, proxy.port), timeout=60) as tcp:
+        tcp.sendall(f"CONNECT localhost:{h2_port} HTTP/1.1\r\n\r\n".encode())
+        assert b" 200 " in tcp.recv(4096)
+        with context.wrap_socket(tcp, server_hostname="localhost") as client:
+            connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+            connection.initiate_connection()
+            client.sendall(connection.data_to_send())
+            settings = None
+            while settings is None:
+                events = connection.receive_data(client.recv(65536))
+                settings = next((event for event in events if isinstance(event, RemoteSettingsChanged)), None)
+    assert settings.changed_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL].new_value == 0

@@ -251,6 +251,7 @@ class Recorder:
     def _flow_is_over(self, flow: http.HTTPFlow) -> None:
         """End what no hook has ended: a request that went on, or was broken off, after its response."""
         if (transaction := self._open.get(flow.id)) is not None:
+            self._tell_rest(transaction)
             self._tell_end(transaction)
 
     async def _released(self, transaction: Transaction) -> None:
@@ -374,8 +375,7 @@ class Recorder:
 
     def _tell_failure(self, transaction: Transaction) -> None:
         self._tell_changed_request(transaction)
-        for body in transaction.bodies.values():
-            self._tell_chunk(body)
+        self._tell_rest(transaction)
         error, saved = transaction.flow.error, transaction.saved
         self._link.send(
             records.EntryFailed(
@@ -417,6 +417,11 @@ class Recorder:
                 await room
         if last is not None:
             self._link.send(last)
+
+    def _tell_rest(self, transaction: Transaction) -> None:
+        """Tell what has arrived of bodies that will not be complete."""
+        for body in transaction.bodies.values():
+            self._tell_chunk(body)
 
     def _tell_chunk(self, body: Body) -> None:
         if (chunk := body.take()) is not None:

@@ -95,8 +95,8 @@ class Transaction:
         return RequestHead(*self.told_request, self.saved["pseudo"])
 
     def request_has_changed(self) -> bool:
-        """Whether the request's head differs from what was told."""
-        return request_parts(self.flow.request) != self.told_request
+        """Whether the request's head differs from what was told. A promise has gone to the client as it was told."""
+        return not self.is_pushed and request_parts(self.flow.request) != self.told_request
 
     def response_head(self, response: http.Response) -> ResponseHead:
         """Return the response's head as it is now, and remember that it is told."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -39,7 +39,7 @@ class Http2Peer:
                 normalize_inbound_headers=False,
             )
         )
-        self.h2.local_settings.update(settings or {})  # type: ignore[arg-type]
+        self.h2.local_settings.update(settings or {})
         self.h2.local_settings.acknowledge()
         self.h2.initiate_connection()
         self.flush()
@@ -145,7 +145,7 @@ class Http2Origin:
     """A listening server; `answers` by path get the connection and the stream of a request whose headers have come."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
-        self.answers: dict[str, Callable[[Http2Peer, int], None]] = {}
+        self.answers: dict[str, Callable[[Http2Peer, int], object]] = {}
         self.requests: list[h2.events.RequestReceived] = []
         self.connections = 0
         self._tls = tls
@@ -170,15 +170,19 @@ class Http2Origin:
                 request = peer.wait_for(h2.events.RequestReceived)
                 self.requests.append(request)
                 assert request.stream_id is not None
-                path = dict(request.headers or ())[":path"]  # type: ignore[arg-type]
-                self.answers.get(str(path), not_found)(peer, request.stream_id)
+                self.answers.get(dict(pairs(request.headers))[":path"], not_found)(peer, request.stream_id)
+
+
+def pairs(headers: Iterable[Any] | None) -> Fields:
+    """Return the header fields of an event; they are text, whatever its annotations say."""
+    return [(str(name), str(value)) for name, value in headers or ()]
 
 
 def not_found(peer: Http2Peer, stream_id: int) -> None:
     peer.headers(stream_id, [(":status", "404")], end=True)
 
 
-def answering(body: bytes, *fields: tuple[str, str]) -> Callable[[Http2Peer, int], None]:
+def answering(body: bytes, *fields: tuple[str, str]) -> Callable[[Http2Peer, int], object]:
     """Return an answer of status 200."""
 
     def answer(peer: Http2Peer, stream_id: int) -> None:

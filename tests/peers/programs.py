@@ -10,10 +10,11 @@ import pytest
 PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
-    "wget": "wget",
-    "node": "nodejs",
+    "h2load": "nghttp2-client",
     "nghttp": "nghttp2-client",
     "nghttpd": "nghttp2-server",
+    "node": "nodejs",
+    "wget": "wget",
 }
 """The Debian packages that have them."""
 

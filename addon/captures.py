@@ -42,7 +42,7 @@ class Captures:
             client=client,
             stream=None,
             pseudo=None,
-            remote=flow.server_conn.peername,
+            remote=flow.server_conn.address if is_har(flow) else flow.server_conn.peername,
             request_start=None,
             released=None,
             request_end=None,

@@ -101,8 +101,8 @@ class Client:
         tls, process = self.saved["tls"], self.saved.get("process")
         return records.ClientConnection(
             key=self.key,
-            peer=self._conn.peername[:2] if self._conn.peername else None,
-            local=self._conn.sockname[:2] if self._conn.sockname else None,
+            peer=_address(self._conn.peername),
+            local=_address(self._conn.sockname),
             transport=self._conn.transport_protocol,
             tls=records.Tls(**tls) if tls else None,
             http2=self.saved["http2"],
@@ -182,3 +182,8 @@ def _new_tls(conn: connection.Client, client_hello: bytes | None) -> SavedTls:
 def _tls_of(conn: connection.Client) -> SavedTls | None:
     """Return what mitmproxy itself keeps of a client's TLS connection."""
     return _new_tls(conn, None) if conn.tls_version else None
+
+
+def _address(name: tuple[str, int] | None) -> records.Address | None:
+    """Return one end of a connection; null for what mitmproxy makes up for a HAR file, which has port 0."""
+    return name[:2] if name and name[1] else None

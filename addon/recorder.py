@@ -235,6 +235,7 @@ class Recorder:
         """Complete what a flow saves with its response; this comes before any addon that may write it."""
         transaction = self._transaction(flow)
         transaction.see_response_end()
+        transaction.see_streamed()
         return transaction
 
     def seal_failure(self, flow: http.HTTPFlow) -> Transaction:
@@ -403,7 +404,7 @@ class Recorder:
             self._tell_chunk(body)
             self._link.send(finished(None, body.size))
         elif content is None:
-            self._link.send(finished(None, None))
+            self._link.send(finished(None, transaction.size_of(side)))
         elif body.told or len(content) > CHUNK_SIZE:
             return self._send_rest(body.rest(content), finished(None, len(content)))
         else:

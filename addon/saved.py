@@ -12,7 +12,7 @@ import msgspec
 from mitmproxy.flow import Flow
 from ulid import ULID
 
-from rpc.records import MessageType
+from rpc.records import MessageType, Side
 
 KEY = "entries"
 VERSION: Literal[1] = 1
@@ -58,6 +58,8 @@ class Saved(TypedDict):
     failed: float | None
     connecting: tuple[float | None, ...] | None
     pushed: NotRequired[bool]
+    streamed: NotRequired[dict[Side, int]]
+    """The sizes of bodies that passed as they came: mitmproxy does not save them."""
     frames: NotRequired[list[bytes]]
     """Each is a `SavedFrame` as msgpack: a long-lived WebSocket has very many."""
 

@@ -146,6 +146,16 @@ class Transaction:
         if self._start is not None and self.flow.response is not None:
             self.saved["response_end"] = _since(self._start, self.flow.response.timestamp_end)
 
+    def size_of(self, side: Side) -> int | None:
+        """Return the size of a body whose content is not there: it was streamed, or nothing is known of it."""
+        return self.saved.get("streamed", {}).get(side)
+
+    def see_streamed(self) -> None:
+        """Take in how large the bodies were that passed as they came."""
+        sizes = {side: body.size for side, body in self.bodies.items() if body.is_streamed}
+        if sizes and not self.is_replayed:
+            self.saved["streamed"] = sizes
+
     def see_failure(self) -> None:
         """Take in that the transaction has ended without a complete response."""
         if self._start is None:

@@ -301,7 +301,7 @@ class Recording:
             self._keep(entry, side, 0, data)
         body = _body(entry, side)
         body.size = size
-        if size is None:
+        if size is None or (size and not body.kept):
             body.kept = None
 
     def _set_fact(self, key: int, record: records.Captured | None) -> None:

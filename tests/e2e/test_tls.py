@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
@@ -28,6 +29,9 @@ from tests.peers.tls import Stream, TlsStream, any_context, dial, free_port, get
 EVERYTHING = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 TLS_1_0, TLS_1_1 = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+VECTORS = json.loads((Path(__file__).parents[1] / "rpc" / "client_hellos.json").read_text())
+PUBLISHED = [bytes.fromhex(vector["client_hello_hex"]) for vector in VECTORS]
 
 NAMES = {TLS_1_0: "TLS 1.0", TLS_1_1: "TLS 1.1", TLS_1_2: "TLS 1.2", TLS_1_3: "TLS 1.3"}
 
@@ -457,6 +461,19 @@ def test_a_malformed_hello_leaves_no_entry(modes: Proxy, hello: str) -> None:
         with suppress(ConnectionError):
             while client.recv(4096):
                 pass
+
+
+@pytest.mark.usefixtures("_leaves_nothing")
+def test_hellos_of_many_clients_that_go_no_further_leave_no_entry(modes: Proxy) -> None:
+    """Those of the published vectors, in records of their own length and in tiny ones."""
+    port = port_of(modes, "reverse proxy to https")
+    for number, hello in enumerate(PUBLISHED):
+        size = len(hello) if number % 2 else 700
+        pieces = [hello[at : at + size] for at in range(0, len(hello), size)]
+        with dial(port) as client, suppress(OSError):
+            client.settimeout(2)  # mitmproxy does not answer one of them, which offers a protocol without a name
+            client.sendall(b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2) + piece for piece in pieces))
+            client.recv(1)  # the answer, an alert or the end
 
 
 @pytest.mark.usefixtures("_leaves_nothing")

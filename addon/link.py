@@ -173,6 +173,9 @@ class Link:
             await self._kill()
             message = f"The recorder's process did not come up within {START_SECONDS:.0f} seconds."
             raise ChildError(message) from None
+        except ChildError:
+            await self._kill()
+            raise
         for frame in self._outbox.unacknowledged():
             self._write(frame)
         self._takes_frames = True
@@ -188,7 +191,7 @@ class Link:
         began = time.monotonic()
         await self._reading
         code = await self._process.wait()
-        self._takes_frames = False
+        self._end_pipe()
         if time.monotonic() > began + STEADY_SECONDS:
             self._attempts = 0
         if self._is_ending and self._outbox.is_empty:
@@ -238,6 +241,7 @@ class Link:
             return
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+        self._end_pipe()
         await _is_done(asyncio.create_task(self._process.wait()), KILL_SECONDS)
 
     async def _remove_temporary_store(self) -> None:

@@ -133,8 +133,10 @@ def test_frames_are_applied_once_however_often_they_are_sent(tmp_path: Path) -> 
     path = tmp_path / "entries.db"
     socket_opens = ResponseFinished(IDS[0], 0.0, None, b"", 0, (), websocket=True, ended=False)
     opening: list[records.Captured] = [*started(IDS[0]), next(answered(IDS[0], [])), socket_opens]
-    messages = [MessageReceived(IDS[0], True, "text", b"%d" % number, None, 0.0) for number in range(50)]
-    frames: list[list[records.Captured]] = [opening, *([message] for message in messages)]
+    messages: list[records.Captured] = [
+        MessageReceived(IDS[0], True, "text", b"%d" % number, None, 0.0) for number in range(50)
+    ]
+    frames = [opening, *([message] for message in messages)]
     confirmed = 0
     for attempt in range(6):
         with recorder(path, first_frame=1) as recording:

@@ -11,6 +11,7 @@ from mitmproxy import ctx
 
 from addon.clock import Timeline, now
 from addon.ids import new_id
+from addon.redirector import redirected_process
 from addon.saved import SavedClient, SavedTls
 from rpc import records
 
@@ -107,7 +108,7 @@ class Client:
             tls=records.Tls(**tls) if tls else None,
             http2=self.saved["http2"],
             process=records.Process(*process) if process else None,
-            find_process=self._find_process,
+            find_process=self._find_process and "process" not in self.saved,
             is_urgent=bool(ctx.options.save_stream_file),
         )
 
@@ -124,8 +125,11 @@ class Clients:
     def connected(self, conn: connection.Client) -> Client:
         """Take in a new connection. The child is told at once: a short-lived process must be found while it lives."""
         # Of TLS that was there before recording began, mitmproxy still knows what was negotiated.
-        client = Client(next(self._keys), conn, SavedClient(tls=_tls_of(conn), http2=None), find_process=True)
+        saved = SavedClient(tls=_tls_of(conn), http2=None)
+        client = Client(next(self._keys), conn, saved, find_process=_is_open(conn))
         self._by_id[conn.id] = self._by_key[client.key] = client
+        if (process := redirected_process(conn)) is not None:
+            self.set_process(client.key, process)
         client.tell(self._link)
         self._link.flush()
         return client
@@ -166,6 +170,11 @@ class Clients:
         """Take in the child's answer about the process of the connection with this key."""
         if (client := self._by_key.pop(key, None)) is not None:
             client.set_process(process)
+
+
+def _is_open(conn: connection.Client) -> bool:
+    """Return whether the client is still there. If not, its address can be another process's by now."""
+    return conn.timestamp_end is None
 
 
 def _new_tls(conn: connection.Client, client_hello: bytes | None) -> SavedTls:

@@ -196,8 +196,10 @@ class Child:
                 except msgspec.DecodeError:
                     logger.exception("Recording is incomplete: a frame cannot be read")
                     continue
+                # Before anything that may wait: a client may be gone within milliseconds.
+                searches = self._searches.begin(frame.records)
                 ahead.add(len(payload))
-                loop.call_soon_threadsafe(take_in, frame, self._searches.begin(frame.records), len(payload))
+                loop.call_soon_threadsafe(take_in, frame, searches, len(payload))
             loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=read, name="pipe", daemon=True).start()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rpc.candidates import Candidates
 from rpc.client_socket import Answers, ClientSocket, Owner, is_local
+from rpc.namespaces import find_socket, other_namespaces
 from rpc.sock_diag import SockDiag, SocketEntry
 
 PROC = "/proc"
@@ -26,6 +27,8 @@ type Links = dict[str, ClientSocket]
 
 class LinuxOwners:
     """Finds owners; for one thread. Raises OSError where the kernel has no sock_diag."""
+
+    is_prompt = True
 
     def __init__(self) -> None:
         self._diag = SockDiag()
@@ -50,12 +53,18 @@ class LinuxOwners:
         answers: Answers = {}
         links: Links = {}
         users = set()
+        away = []
         for client in clients:
             if (entry := self._diag.look_up(client) or self._search(client)) is not None:
                 users.add(entry.uid)
                 _take(entry, client, links, answers)
+            elif not is_local(client.ip, client.zone):
+                away.append(client)
+        pids = _pids() if links or away else []
         if links:
-            self._look_into(_likely_first(_pids(), users), links, answers)
+            self._look_into(_likely_first(pids, users), links, answers)
+        if away:
+            self._look_into_namespaces(pids, away, answers)
         return answers
 
     def close(self) -> None:
@@ -64,6 +73,15 @@ class LinuxOwners:
 
     def _search(self, client: ClientSocket) -> SocketEntry | None:
         return self._diag.search(client) if is_local(client.ip, client.zone) else None
+
+    def _look_into_namespaces(self, pids: Iterable[int], clients: Iterable[ClientSocket], answers: Answers) -> None:
+        """Look for clients with addresses of other machines among the processes of this machine's containers."""
+        for namespace in other_namespaces(PROC, pids).values():
+            links: Links = {}
+            for client in clients:
+                if (entry := find_socket(PROC, namespace, client)) is not None:
+                    _take(entry, client, links, answers)
+            self._look_into(reversed(namespace), links, answers)
 
     def _look_into(self, pids: Iterable[int], links: Links, answers: Answers) -> None:
         """Go through processes until every link is found; what is found moves to the answers."""

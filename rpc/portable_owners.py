@@ -15,6 +15,8 @@ from rpc.client_socket import Answers, ClientSocket, Owner, is_local, plain_ip
 class TableOwners:
     """Finds owners where the system tells of every socket which process has it, as Windows does."""
 
+    is_prompt = False
+
     def find_fast(self, clients: Collection[ClientSocket]) -> Answers:
         """Return what can be found."""
         sought = list(_local(clients))
@@ -36,6 +38,8 @@ class TableOwners:
 
 class ProcessOwners:
     """Finds owners where each process has to be asked for its sockets, as on macOS."""
+
+    is_prompt = False
 
     def __init__(self) -> None:
         self._candidates = Candidates(psutil.pids())

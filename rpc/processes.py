@@ -1,7 +1,7 @@
 """Which process of this machine owns a client's socket: looked up at once, beside the loop, one pass for all that wait.
 
-Two threads. The first looks where the owner most likely is, and is never held up for long: a short-lived client is
-gone within milliseconds. What it does not find goes to the second, which looks everywhere, but only part of the time.
+First comes a look where the owner most likely is, which must not be held up: a short-lived client is gone within
+milliseconds. What that does not find goes to a thread that looks everywhere, but only part of the time.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
-from rpc.client_socket import Answers, ClientSocket, Owner, Transport, client_socket
-from rpc.records import Address
+from rpc.client_socket import Answers, ClientSocket, Owner
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,12 @@ type Answer = Future[Owner | None]
 
 
 class Owners(Protocol):
-    """What a system can tell of sockets' owners."""
+    """What a system can tell of sockets' owners.
+
+    `is_prompt`: the fast look takes about as long as handing it to another thread would, and so is not handed over.
+    """
+
+    is_prompt: bool
 
     def find_fast(self, clients: Collection[ClientSocket], /) -> Answers:
         """Return what can be found at once; what is missing may still be found thoroughly."""
@@ -47,90 +51,105 @@ class Wish(NamedTuple):
 
 
 class ProcessFinder:
-    """Finds the owners of clients' sockets. `owners` is called once for each of the two threads."""
+    """Finds the owners of clients' sockets. `owners` is called twice: for the fast look and for the thorough one."""
 
     def __init__(self, owners: Callable[[], Owners] | None = None) -> None:
         make = owners or system_owners
         fast, thorough = make(), make()
-        self._thorough = _Looker("thorough", thorough, thorough.find_thoroughly, self._give_up, rest=REST)
-        self._fast = _Looker("fast", fast, fast.find_fast, self._thorough.add)
+        self._thorough = _Looker(thorough, thorough.find_thoroughly, self._give_up, rest=REST)
+        self._fast = _Looker(fast, fast.find_fast, self._thorough.add)
+        self._threads = [self._thorough] if fast.is_prompt else [self._fast, self._thorough]
+        for looker in self._threads:
+            threading.Thread(target=looker.run, name="processes", daemon=True).start()
 
-    def submit(self, peer: Address | None, local: Address | None, transport: Transport) -> Answer:
-        """Begin to look for the owner of the socket at `peer`, whose other end is `local`. Any thread may call this.
+    def submit(self, clients: Sequence[ClientSocket | None]) -> list[Answer]:
+        """Begin to look for the owners of these sockets; return the answers to come. Always called by the same thread.
 
-        The answer is null if there is no owner on this machine or the system does not tell.
+        An answer is null if there is no owner on this machine, the system does not tell, or there is no socket.
         """
-        answer: Answer = Future()
-        client = client_socket(peer, local, transport) if peer and local else None
-        if client is None:
-            answer.set_result(None)
+        answers: list[Answer] = [Future() for _ in clients]
+        wishes = []
+        for client, answer in zip(clients, answers, strict=True):
+            if client is None:
+                answer.set_result(None)
+            else:
+                wishes.append(Wish(client, answer))
+        if self._fast in self._threads:
+            self._fast.add(wishes)
         else:
-            self._fast.add(Wish(client, answer))
-        return answer
+            self._fast.look(wishes)
+        return answers
 
     def close(self) -> None:
-        """End both threads; look-ups under way are not answered any more."""
-        self._fast.close()
-        self._thorough.close()
+        """End the threads; look-ups under way are not answered any more."""
+        if self._fast not in self._threads:
+            self._fast.owners.close()
+        for looker in self._threads:
+            looker.end()
 
-    def _give_up(self, wish: Wish) -> None:
-        _answer(wish, None)
+    def _give_up(self, wishes: list[Wish]) -> None:
+        for wish in wishes:
+            _answer(wish, None)
 
 
 class _Looker:
-    """A thread that answers wishes, all that wait at once, and passes on those that it cannot answer."""
+    """Answers wishes, all that wait at once, and passes on those that it cannot answer."""
 
     def __init__(
         self,
-        name: str,
         owners: Owners,
         find: Callable[[Collection[ClientSocket]], Answers],
-        pass_on: Callable[[Wish], None],
+        pass_on: Callable[[list[Wish]], None],
         *,
         rest: float = 0,
     ) -> None:
-        self._owners = owners
+        self.owners = owners
         self._find = find
         self._pass_on = pass_on
         self._rest = rest
         self._has_failed = False
-        self._is_closed = threading.Event()
-        self._wishes: SimpleQueue[Wish | None] = SimpleQueue()
-        threading.Thread(target=self._run, name=f"processes, {name}", daemon=True).start()
+        self._has_ended = threading.Event()
+        self._wishes: SimpleQueue[list[Wish]] = SimpleQueue()
 
-    def add(self, wish: Wish) -> None:
-        """Take in a wish."""
-        self._wishes.put(wish)
+    def add(self, wishes: list[Wish]) -> None:
+        """Take in wishes for the thread."""
+        self._wishes.put(wishes)
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End the thread."""
-        self._is_closed.set()
-        self._wishes.put(None)
+        self._has_ended.set()
+        self._wishes.put([])
 
-    def _run(self) -> None:
-        self._serve()
-        self._owners.close()
-
-    def _serve(self) -> None:
-        rested = time.monotonic()
-        while not self._is_closed.is_set() and (first := self._wishes.get()) is not None:
-            if self._is_closed.wait(max(0.0, rested - time.monotonic())):
-                return
+    def run(self) -> None:
+        """Answer until the end: the thread's work."""
+        pause = 0.0
+        while not self._has_ended.wait(pause):
+            wishes = self._waiting()
             began = time.monotonic()
-            self._look([first, *self._waiting()])
-            ended = time.monotonic()
-            rested = ended + self._rest * (ended - began)
+            self.look(wishes)
+            pause = self._rest * (time.monotonic() - began)
+        self.owners.close()
 
-    def _waiting(self) -> list[Wish]:
-        return [wish for _ in range(self._wishes.qsize()) if (wish := self._wishes.get()) is not None]
-
-    def _look(self, wishes: list[Wish]) -> None:
+    def look(self, wishes: list[Wish]) -> None:
+        """Answer wishes now."""
+        if not wishes:
+            return
         answers = self._answers({wish.client for wish in wishes})
+        unanswered = []
         for wish in wishes:
             if wish.client in answers:
                 _answer(wish, answers[wish.client])
             else:
-                self._pass_on(wish)
+                unanswered.append(wish)
+        if unanswered:
+            self._pass_on(unanswered)
+
+    def _waiting(self) -> list[Wish]:
+        """Wait for wishes and return all there are."""
+        wishes = list(self._wishes.get())
+        for _ in range(self._wishes.qsize()):
+            wishes += self._wishes.get()
+        return wishes
 
     def _answers(self, clients: Collection[ClientSocket]) -> Answers:
         try:

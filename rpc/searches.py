@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import wait
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from rpc import records
+from rpc.client_socket import ClientSocket, client_socket
 from rpc.processes import Answer, ProcessFinder
 
 END_SECONDS = 1.0
@@ -36,16 +37,12 @@ class Searches:
 
     def begin(self, captured: Iterable[records.Captured]) -> list[Search]:
         """Begin to look for the processes of the connections that are new in these records. For the reading thread."""
-        searches = []
-        for record in captured:
-            if isinstance(record, records.ClientDisconnected):
-                self._begun.discard(record.key)
-            elif isinstance(record, records.ClientConnection) and record.find_process and record.key not in self._begun:
-                self._begun.add(record.key)
-                searches.append(Search(record, self._finder.submit(record.peer, record.local, record.transport)))
-                if record.is_urgent:
-                    searches[-1].answer.add_done_callback(partial(self._tell_at_once, record.key))
-        return searches
+        new = [record for record in captured if self._is_new(record)]
+        answers = self._finder.submit([_client(connection) for connection in new])
+        for connection, answer in zip(new, answers, strict=True):
+            if connection.is_urgent:
+                answer.add_done_callback(partial(self._tell_at_once, connection.key))
+        return [Search(connection, answer) for connection, answer in zip(new, answers, strict=True)]
 
     def add(self, searches: Iterable[Search]) -> None:
         """Take over searches whose connections have been taken in. This and what follows is for the loop."""
@@ -72,8 +69,24 @@ class Searches:
         wait([search.answer for search in self._under_way.values()], timeout=END_SECONDS)
         self._finder.close()
 
+    def _is_new(self, record: records.Captured) -> TypeGuard[records.ClientConnection]:
+        """Return whether a record asks for a process; take in what it says."""
+        if isinstance(record, records.ClientDisconnected):
+            self._begun.discard(record.key)
+        if not isinstance(record, records.ClientConnection) or not record.find_process or record.key in self._begun:
+            return False
+        self._begun.add(record.key)
+        return True
+
     def _tell_at_once(self, key: int, answer: Answer) -> None:
         self._tell(_found(key, answer))
+
+
+def _client(connection: records.ClientConnection) -> ClientSocket | None:
+    """Return a connection's socket; null if the proxy does not know its ends."""
+    if connection.peer is None or connection.local is None:
+        return None
+    return client_socket(connection.peer, connection.local, connection.transport)
 
 
 def _found(key: int, answer: Answer) -> records.ProcessFound:

@@ -11,9 +11,12 @@ PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
     "h2load": "nghttp2-client",
+    "ip": "iproute2",
     "nghttp": "nghttp2-client",
     "nghttpd": "nghttp2-server",
     "node": "nodejs",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
     "wget": "wget",
 }
 """The Debian packages that have them."""

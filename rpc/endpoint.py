@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hmac
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 from typing import Any, Self
-from urllib.parse import unquote_to_bytes
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
+from rpc.door import Door
+from rpc.failures import Failures
 from rpc.jsonrpc import Dispatcher, Text
 from rpc.turns import Turns
 
@@ -80,18 +81,22 @@ class Endpoint:
         self._connections = connections
 
     @classmethod
-    async def start(cls, dispatcher: Dispatcher, *, host: str, port: int, token: str) -> Self:
-        """Listen, and answer with the dispatcher those who present the token.
+    async def start(
+        cls, dispatcher: Dispatcher, *, host: str, port: int, token: str, origins: Sequence[str] = ()
+    ) -> Self:
+        """Listen, and answer with the dispatcher those who come in at the door: it says what token and origins mean.
 
-        Port 0 picks a free one. The token goes into the URL's query, `?token=`, or a header, `Authorization: Bearer`.
-        Raises `OSError` if the address cannot be listened on, `ValueError` if the token is empty.
+        Port 0 picks a free one. Raises `OSError` if the address cannot be listened on, `ValueError` if the token is
+        empty.
         """
+        admission = _Admission(Door(token, host=host, origins=origins))
         connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         server = await serve(
             functools.partial(_converse, dispatcher),
             host,
             port,
-            process_request=_Door(token).admit,
+            process_request=admission.admit,
+            select_subprotocol=admission.select_subprotocol,
             create_connection=_recorder(connections),
             server_header=None,
             compression=None,
@@ -133,45 +138,40 @@ def _recorder(connections: weakref.WeakSet[ServerConnection]) -> Any:
     return create
 
 
-class _Door:
-    """Decides who comes in: each token that a request presents must be the right one, and there must be one.
+class _Admission:
+    """Applies the door's decisions to connections, wrong tokens slowly if there are many."""
 
-    So a repeated `token` parameter, or a parameter beside a header, is accepted only if all of them are right.
-    """
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._failures = Failures()
 
-    def __init__(self, token: str) -> None:
-        if not token:
-            raise ValueError("the token is empty")
-        self._token = token.encode()
-
-    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Return None to go on with the handshake, else the response that ends it."""
-        presented = [*_tokens_of_query(request.path), *_tokens_of_header(request)]
-        if presented and all(self._fits(readings) for readings in presented):
+    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return null to go on with the handshake, else the response that ends it."""
+        if (refusal := self._door.refusal(request)) is None:
             return None
-        response = connection.respond(HTTPStatus.UNAUTHORIZED, "A valid token is required.\n")
-        response.headers["WWW-Authenticate"] = "Bearer"
+        if refusal.is_guess:
+            await _pause(self._failures.pause(_address_of(connection)))
+        response = connection.respond(refusal.status, refusal.text)
+        if refusal.status is HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
-    def _fits(self, readings: tuple[bytes, ...]) -> bool:
-        return any(hmac.compare_digest(reading, self._token) for reading in readings)
+    def select_subprotocol(self, connection: ServerConnection, _offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Return the subprotocol of a client that is let in."""
+        assert connection.request is not None
+        chosen = self._door.subprotocol(connection.request)
+        return None if chosen is None else Subprotocol(chosen)
 
 
-def _tokens_of_query(target: str) -> Iterator[tuple[bytes, ...]]:
-    """Yield the readings of each `token` parameter: a plus sign is itself in a URL, and a space in a form's data."""
-    query = target.encode("utf-8", "surrogateescape").partition(b"?")[2]
-    for parameter in query.split(b"&"):
-        name, _, value = parameter.partition(b"=")
-        if unquote_to_bytes(name) == b"token":
-            yield unquote_to_bytes(value), unquote_to_bytes(value.replace(b"+", b" "))
+async def _pause(seconds: float) -> None:
+    if seconds:
+        await asyncio.sleep(seconds)
 
 
-def _tokens_of_header(request: Request) -> Iterator[tuple[bytes, ...]]:
-    """Yield what stands behind each `Bearer`; credentials of other schemes are not for us (RFC 9110 section 11.4)."""
-    for value in request.headers.get_all("Authorization"):
-        scheme, _, credentials = value.partition(" ")
-        if scheme.lower() == "bearer":
-            yield (credentials.strip(" ").encode("utf-8", "surrogateescape"),)
+def _address_of(connection: ServerConnection) -> str:
+    # Null if the client is gone already.
+    peer = connection.remote_address
+    return str(peer[0]) if peer else ""
 
 
 async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> None:

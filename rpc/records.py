@@ -101,6 +101,38 @@ class SessionOpened(Record, frozen=True):
     started: float
 
 
+class Limits(Record, frozen=True):
+    """What the endpoint's clients may take, each by itself; only `connections` is of all of them.
+
+    `connections`: clients at a time. `requests`: messages of one that wait for their turn; it is not read from beyond.
+    `batch`: requests in one message. `depth`: arrays and objects in a message, one in the other. `message`: bytes of a
+    message. `unread`: bytes that wait for a client that does not read. `open_seconds`: for the handshakes.
+    `idle_seconds`: without a byte to or from a client, which answers pings meanwhile.
+    """
+
+    connections: int = 64
+    requests: int = 16
+    batch: int = 1000
+    depth: int = 64
+    message: int = 1024 * 1024
+    unread: int = 4 * 1024 * 1024
+    open_seconds: int = 10
+    idle_seconds: int = 120
+
+
+class Access(Record, frozen=True):
+    """Who may come in beside those with the token, and how.
+
+    `origins`: whose pages may connect. `certificate` and `key`: paths of PEM files, for TLS; null: none.
+    `run_file`: where others of the same user find the endpoint; null: nowhere.
+    """
+
+    origins: tuple[str, ...] = ()
+    certificate: str | None = None
+    key: str | None = None
+    run_file: str | None = None
+
+
 class Configuration(Record, frozen=True):
     """The first frame of a pipe: how the child is to serve.
 
@@ -115,6 +147,8 @@ class Configuration(Record, frozen=True):
     session: SessionOpened
     is_temporary: bool = False
     max_disk: int | None = None
+    access: Access = Access()
+    limits: Limits = Limits()
 
 
 class ListenerChanged(Record, frozen=True):

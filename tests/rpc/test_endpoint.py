@@ -12,8 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from rpc import endpoint
+from rpc import endpoint, failures
 from rpc.endpoint import MAX_FRAME, MAX_MESSAGE, REQUESTS_PER_TURN, Endpoint
+from rpc.failures import FREE_FAILURES
 from rpc.jsonrpc import Dispatcher, Method, Text, json_string
 from rpc.schema import NoParams, SessionParams
 
@@ -59,10 +60,13 @@ def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    scenario: Callable[[Endpoint], Awaitable[None]], dispatcher: Dispatcher = DISPATCHER, token: str = TOKEN
+    scenario: Callable[[Endpoint], Awaitable[None]],
+    dispatcher: Dispatcher = DISPATCHER,
+    token: str = TOKEN,
+    **options: Any,
 ) -> None:
     async def with_endpoint() -> None:
-        served = await Endpoint.start(dispatcher, host=HOST, port=0, token=token)
+        served = await Endpoint.start(dispatcher, host=HOST, port=0, token=token, **options)
         try:
             async with asyncio.timeout(60):
                 await scenario(served)
@@ -120,7 +124,7 @@ async def read_to_the_end(reader: asyncio.StreamReader) -> int:
 
 def handshake(method: str = "GET", target: str | None = None) -> bytes:
     target = f"/?token={quote(TOKEN, safe='')}" if target is None else target
-    lines = (f"{method} {target} HTTP/1.1", "Host: h", "Connection: Upgrade", "Upgrade: websocket")
+    lines = (f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: Upgrade", "Upgrade: websocket")
     key = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
     return "\r\n".join((*lines, *key, "", "")).encode()
 
@@ -231,9 +235,62 @@ def test_without_the_right_token_the_handshake_is_refused(target: str, authoriza
     run(scenario)
 
 
+def test_token_as_a_subprotocol_lets_in_and_is_agreed_on() -> None:
+    """A browser takes a connection for failed if none of the subprotocols that it offered is chosen."""
+
+    async def scenario(served: Endpoint) -> None:
+        async with client(served, "/", subprotocols=["other", f"bearer.{PLAIN_TOKEN}"]) as connection:
+            assert connection.subprotocol == f"bearer.{PLAIN_TOKEN}"
+            await assert_works(connection)
+        async with client(served, f"/?token={PLAIN_TOKEN}", subprotocols=["other"]) as connection:
+            assert connection.subprotocol is None
+
+    run(scenario, token=PLAIN_TOKEN)
+
+
+@pytest.mark.parametrize("field", ["Host: localhost\r\nOrigin: https://evil.example", "Host: evil.example"])
+@pytest.mark.parametrize("is_handshake", [True, False])
+def test_other_pages_and_rebound_names_are_refused_with_the_right_token_too(field: str, is_handshake: bool) -> None:
+    plain = f"GET /?{RIGHT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    first = (handshake() if is_handshake else plain).replace(b"Host: localhost", field.encode())
+
+    async def scenario(served: Endpoint) -> None:
+        async with raw_connection(served, first) as reader:
+            assert await reader.readline() == b"HTTP/1.1 403 Forbidden\r\n"
+
+    run(scenario)
+
+
+def test_page_of_a_listed_origin_comes_in() -> None:
+    async def scenario(served: Endpoint) -> None:
+        async with client(served, origin="https://app.example") as connection:
+            await assert_works(connection)
+
+    run(scenario, origins=["https://app.example"])
+
+
+def test_many_wrong_tokens_are_answered_slowly_and_the_right_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = handshake(target="/?token=wrong")
+
+    async def scenario(served: Endpoint) -> None:
+        for _ in range(FREE_FAILURES):
+            async with raw_connection(served, wrong) as reader:
+                assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+        monkeypatch.setattr(failures, "PAUSE_SECONDS", 3600)
+        async with raw_connection(served, wrong) as reader, client(served) as connection:
+            await assert_works(connection)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.readline(), 0.05)
+        monkeypatch.setattr(failures, "PAUSE_SECONDS", 0.01)
+        async with raw_connection(served, wrong) as reader:
+            assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+
+    run(scenario)
+
+
 def test_what_is_no_websocket_handshake_needs_the_token_too() -> None:
     async def scenario(served: Endpoint) -> None:
-        async with raw_connection(served, b"GET /secret?token=guess HTTP/1.1\r\nHost: h\r\n\r\n") as reader:
+        async with raw_connection(served, b"GET /secret?token=guess HTTP/1.1\r\nHost: localhost\r\n\r\n") as reader:
             response = await reader.read()
         assert response.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
         assert b"guess" not in response

@@ -6,8 +6,8 @@ what it waits for as it arrives, and what it streams as it goes out again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from mitmproxy.proxy.layers.http import HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import RequestData, ResponseData
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.layers.http._events import RequestProtocolError, ResponseProtocolError
 
     from addon.layers import Commands
+
+
+BEHIND_BYTES = 32 * 1024
+"""Bytes of a body that go behind their frame; fewer cost less inside it."""
+
+
+class Chunk(NamedTuple):
+    """A piece of a body as the link takes it: the record, how many bytes it carries, and those that go behind it."""
+
+    record: BodyChunk
+    size: int
+    behind: Sequence[bytes | memoryview]
 
 
 class Body:
@@ -64,21 +76,27 @@ class Body:
         """Take in that all has arrived, and is this object. Another one in its place later is another body."""
         self._content = content
 
-    def take(self) -> BodyChunk | None:
+    def take(self) -> Chunk | None:
         """Return what has arrived and is not told yet; null if nothing has."""
         if not self._pieces:
             return None
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        chunk = BodyChunk(self.entry, self.side, self.told, data)
+        chunk = self._chunk(self.told, self._pieces)
         self.told, self._pieces = self._size, []
         return chunk
 
-    def rest(self, content: bytes) -> Iterator[BodyChunk]:
+    def rest(self, content: bytes) -> Iterator[Chunk]:
         """Yield what is not told yet of the content that the body has in the end, in pieces that fit a record."""
         self._pieces = []
         start = self.told if content is self._content else 0
+        view = memoryview(content)
         for at in range(start, len(content), CHUNK_SIZE):
-            yield BodyChunk(self.entry, self.side, at, content[at : at + CHUNK_SIZE])
+            yield self._chunk(at, [view[at : at + CHUNK_SIZE]])
+
+    def _chunk(self, offset: int, pieces: Sequence[bytes | memoryview]) -> Chunk:
+        size = sum(map(len, pieces))
+        if size < BEHIND_BYTES:
+            return Chunk(BodyChunk(self.entry, self.side, offset, b"".join(pieces)), size, ())
+        return Chunk(BodyChunk(self.entry, self.side, offset, b"", size), size, pieces)
 
 
 class Tap(Protocol):

@@ -13,14 +13,15 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import structs
 
 from addon.faults import FAULTS
 from addon.gap import Gap
-from addon.outbox import Outbox
+from addon.outbox import Buffer, Outbox, Written
+from addon.pipe import Pipe, opened
 from rpc import records
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Link:
         self._gap = Gap()
         self._configuration: records.Configuration | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._pipe: Pipe | None = None
         self._reading: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[int] | None = None
@@ -93,11 +95,11 @@ class Link:
         self._keeping = asyncio.create_task(self._keep_running(started))
         return await started
 
-    def send(self, record: records.Captured, size: int = 0) -> None:
+    def send(self, record: records.Captured, size: int = 0, behind: Sequence[Buffer] = ()) -> None:
         """Send a record that carries `size` bytes of a body, together with others that come soon."""
         if self._is_closed or self._gap.drops(record):
             return
-        self._outbox.add(record, size)
+        self._outbox.add(record, size, behind)
         if self._outbox.is_ripe:
             self._write_gathered()
         else:
@@ -158,15 +160,10 @@ class Link:
     async def _launch(self, configuration: records.Configuration) -> int:
         """Start a child, send it what it is to know, and return its port. Raises `ChildError`."""
         self._ready = asyncio.get_running_loop().create_future()
-        # -P: what lies in the working folder must not be taken for a module.
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "rpc"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        process, self._pipe = await _start_process()
         self._process = process
         self._reading = asyncio.create_task(self._read(process))
-        self._write(records.encode(records.Frame(0, [configuration])))
+        self._write((records.encode(records.Frame(0, [configuration])),))
         try:
             port = await asyncio.wait_for(self._ready, START_SECONDS)
         except TimeoutError:
@@ -232,8 +229,8 @@ class Link:
 
     def _end_pipe(self) -> None:
         """Let the child know that nothing more will come."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._pipe is not None:
+            self._pipe.close()
         self._takes_frames = False
 
     async def _kill(self) -> None:
@@ -252,9 +249,9 @@ class Link:
 
     # The pipe
 
-    def _write(self, frame: bytes) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(frame)
+    def _write(self, frame: Written) -> None:
+        if self._pipe is not None:
+            self._pipe.writelines(frame)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -321,3 +318,15 @@ async def _is_done(task: asyncio.Task[object] | asyncio.Task[None] | asyncio.Tas
     """Wait for a task, which goes on if it takes too long; return whether it is done."""
     done, _ = await asyncio.wait({task}, timeout=seconds)
     return bool(done)
+
+
+async def _start_process() -> tuple[asyncio.subprocess.Process, Pipe]:
+    """Start a child and return what to write to it with."""
+    # -P: what lies in the working folder must not be taken for a module.
+    command = (sys.executable, "-P", "-m", "rpc")
+    with opened() as (reading_end, pipe):
+        process = await asyncio.create_subprocess_exec(*command, stdin=reading_end, stdout=asyncio.subprocess.PIPE)
+    if pipe is None:
+        assert process.stdin is not None
+        pipe = process.stdin
+    return process, pipe

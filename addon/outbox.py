@@ -6,10 +6,14 @@ Pure: it neither writes nor waits. Bounded: `is_full` asks whoever adds to wait.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from addon.faults import FAULTS
-from rpc.records import Captured, Frame, encode
+from rpc.records import Captured, Frame, encode, encode_with_data
+
+type Buffer = bytes | memoryview
+type Written = tuple[Buffer, ...]
+"""A frame in the pieces that it is written in."""
 
 LIMIT_BYTES = 32 * 1024 * 1024
 """Bytes that may be unacknowledged before hooks have to wait."""
@@ -25,7 +29,8 @@ class Outbox:
         self._limit = limit
         self._records: list[Captured] = []
         self._record_bytes = 0
-        self._frames: deque[tuple[int, bytes]] = deque()
+        self._behind: Sequence[Buffer] = ()
+        self._frames: deque[tuple[int, Written, int]] = deque()
         self._number = 0
         self._unacknowledged_bytes = 0
 
@@ -37,47 +42,55 @@ class Outbox:
     @property
     def is_ripe(self) -> bool:
         """Whether enough has gathered for a frame."""
-        return self._record_bytes >= FRAME_BYTES
+        return bool(self._behind) or self._record_bytes >= FRAME_BYTES
 
     @property
     def is_empty(self) -> bool:
         """Whether everything that was added is acknowledged."""
         return not self._frames and not self._records
 
-    def add(self, record: Captured, size: int = 0) -> None:
-        """Add a record that carries `size` bytes of a body."""
+    def add(self, record: Captured, size: int = 0, behind: Sequence[Buffer] = ()) -> None:
+        """Add a record that carries `size` bytes of a body. With some of them `behind` it, it is the frame's last."""
         self._records.append(record)
         self._record_bytes += size
+        self._behind = behind
 
-    def take(self) -> bytes | None:
-        """Return what has gathered as the next frame; null if nothing has."""
+    def take(self) -> Written | None:
+        """Return what has gathered as the next frame, in the pieces to write; null if nothing has."""
         if not self._records:
             return None
         gathered, self._records, self._record_bytes = self._records, [], 0
+        behind, self._behind = self._behind, ()
         self._number += 1
-        frame = _frame(self._number, gathered)
-        self._frames.append((self._number, frame))
-        self._unacknowledged_bytes += len(frame)
-        return frame
+        written = _frame(self._number, gathered, behind)
+        size = sum(map(len, written))
+        self._frames.append((self._number, written, size))
+        self._unacknowledged_bytes += size
+        return written
 
     def acknowledge(self, number: int) -> bool:
         """Let go of the frames up to this number; return whether there were any."""
         before = len(self._frames)
         while self._frames and self._frames[0][0] <= number:
-            self._unacknowledged_bytes -= len(self._frames.popleft()[1])
+            self._unacknowledged_bytes -= self._frames.popleft()[2]
         return len(self._frames) < before
 
-    def unacknowledged(self) -> Iterator[bytes]:
+    def unacknowledged(self) -> Iterator[Written]:
         """Yield the frames that may have to be sent again."""
-        return (frame for _, frame in self._frames)
+        return (written for _, written, _ in self._frames)
 
 
-def _frame(number: int, gathered: list[Captured]) -> bytes:
+def _frame(number: int, gathered: list[Captured], behind: Sequence[Buffer]) -> Written:
     try:
-        return encode(Frame(number, gathered))
+        return _written(Frame(number, gathered), behind)
     except (ValueError, OverflowError, TypeError) as error:
         FAULTS.count("telling of a record", error)
-        return encode(Frame(number, [record for record in gathered if _can_be_told(record)]))
+    told = [record for record in gathered if _can_be_told(record)]
+    return _written(Frame(number, told), behind if told and told[-1] is gathered[-1] else ())
+
+
+def _written(frame: Frame, behind: Sequence[Buffer]) -> Written:
+    return encode_with_data(frame, behind) if behind else (encode(frame),)
 
 
 def _can_be_told(record: Captured) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from addon import http_layers, transactions
-from addon.bodies import Body
+from addon.bodies import Body, Chunk
 from addon.captures import Captures
 from addon.clients import Clients
 from addon.conversations import Conversation, kept_close, kept_message, replayed, tell
@@ -411,9 +411,9 @@ class Recorder:
             self._link.send(finished(content, len(content)), len(content))
         return self._link.room()
 
-    async def _send_rest(self, rest: Iterator[records.BodyChunk], last: records.Captured | None = None) -> None:
+    async def _send_rest(self, rest: Iterator[Chunk], last: records.Captured | None = None) -> None:
         for chunk in rest:
-            self._link.send(chunk, len(chunk.data))
+            self._link.send(*chunk)
             if (room := self._link.room()) is not None:
                 await room
         if last is not None:
@@ -426,7 +426,7 @@ class Recorder:
 
     def _tell_chunk(self, body: Body) -> None:
         if (chunk := body.take()) is not None:
-            self._link.send(chunk, len(chunk.data))
+            self._link.send(*chunk)
 
     def _tell_arrived(self) -> None:
         """Tell of what has arrived of bodies that are not complete."""

@@ -192,14 +192,17 @@ class Child:
         def read() -> None:
             for payload in payloads:
                 try:
-                    frame = records.decode_frame(payload)
-                except msgspec.DecodeError:
+                    frame = records.joined(records.decode_frame(payload), payloads)
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     logger.exception("Recording is incomplete: a frame cannot be read")
                     continue
+                if frame is None:
+                    break
                 # Before anything that may wait: a client may be gone within milliseconds.
                 searches = self._searches.begin(frame.records)
-                ahead.add(len(payload))
-                loop.call_soon_threadsafe(take_in, frame, searches, len(payload))
+                size = len(payload) + _data_size(frame)
+                ahead.add(size)
+                loop.call_soon_threadsafe(take_in, frame, searches, size)
             loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=read, name="pipe", daemon=True).start()
@@ -242,6 +245,12 @@ class Child:
             with suppress(StoreError, OSError):
                 await asyncio.to_thread(self._store.sync)
             await asyncio.sleep(SYNC_SECONDS)
+
+
+def _data_size(frame: records.Frame) -> int:
+    """Return how much data was behind a frame, or is in its last record."""
+    last = frame.records[-1] if frame.records else None
+    return len(last.data) if isinstance(last, records.BodyChunk) else 0
 
 
 def _sentence(error: Exception, configuration: records.Configuration) -> str:

@@ -1,14 +1,15 @@
 """What travels through the pipe between the proxy and its child process, both ways, and how it is framed.
 
 This file is all that the two processes share: it imports neither mitmproxy nor anything else of this project.
-A frame is four bytes of length (big-endian) and that many bytes of msgpack. Times are seconds: `started` is Unix
-time, every other one is an offset from it on a monotonic clock. Header fields, methods, paths and reasons are the
-bytes that mitmproxy holds: reading them as text is the child's work.
+A frame is four bytes of length (big-endian) and that many bytes of msgpack; a large piece of a body follows its frame
+as it is, after a length of its own. Times are seconds: `started` is Unix time, every other one is an offset from it on
+a monotonic clock. Header fields, methods, paths and reasons are the bytes that mitmproxy holds: reading them as text is
+the child's work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -206,12 +207,17 @@ class RequestChanged(Record, frozen=True):
 
 
 class BodyChunk(Record, frozen=True):
-    """Bytes of a body as transferred; `offset` 0 starts the body anew."""
+    """Bytes of a body as transferred; `offset` 0 starts the body anew.
+
+    `behind` is 0, or how many bytes follow the frame that this record is the last of: then they are the data. So a
+    large piece is neither copied nor encoded on its way.
+    """
 
     entry: str
     side: Side
     offset: int
     data: bytes
+    behind: int = 0
 
 
 class RequestFinished(Record, frozen=True):
@@ -395,6 +401,21 @@ def encode(message: Frame | Reply) -> bytes:
     """Return the message as a frame: its length, then its msgpack."""
     payload = _encode(message)
     return len(payload).to_bytes(LENGTH_BYTES) + payload
+
+
+def encode_with_data(frame: Frame, data: Sequence[bytes | memoryview]) -> tuple[bytes | memoryview, ...]:
+    """Return what to write, in this order, for a frame and the data that its last record says is behind it."""
+    return encode(frame), sum(map(len, data)).to_bytes(LENGTH_BYTES), *data
+
+
+def joined(frame: Frame, payloads: Iterator[bytes]) -> Frame | None:
+    """Return the frame with the data that is behind it, which is the next payload; null if the pipe ends before it."""
+    last = frame.records[-1] if frame.records else None
+    if not isinstance(last, BodyChunk) or not last.behind:
+        return frame
+    if (data := next(payloads, None)) is None:
+        return None
+    return Frame(frame.number, [*frame.records[:-1], BodyChunk(last.entry, last.side, last.offset, data)])
 
 
 def read_payloads(read: Callable[[int], bytes]) -> Iterator[bytes]:

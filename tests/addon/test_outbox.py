@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from addon.faults import FAULTS
-from addon.outbox import FRAME_BYTES, Outbox
+from addon.outbox import FRAME_BYTES, Outbox, Written
 from rpc import records
-from rpc.records import LENGTH_BYTES, EntryEnded, Frame, ResponseHead, ResponseStarted
+from rpc.records import BodyChunk, EntryEnded, Frame, ResponseHead, ResponseStarted
 
 HUGE = ResponseStarted("a", None, ResponseHead(2**70, b"", b"", ()), None, None)
 
 
-def read(frame: bytes | None) -> Frame:
+def read(written: Written | None) -> Frame:
+    assert written is not None
+    payloads = records.read_payloads(io.BytesIO(b"".join(written)).read)
+    frame = records.joined(records.decode_frame(next(payloads)), payloads)
     assert frame is not None
-    assert int.from_bytes(frame[:LENGTH_BYTES]) == len(frame) - LENGTH_BYTES
-    return records.decode_frame(frame[LENGTH_BYTES:])
+    assert next(payloads, None) is None
+    return frame
 
 
 def filled(*names: str) -> Outbox:
@@ -88,3 +93,25 @@ def test_record_that_cannot_be_told_costs_no_other(record: records.Captured) -> 
     outbox.add(EntryEnded("c"))
     assert read(outbox.take()) == Frame(2, [EntryEnded("c")])
     assert FAULTS.counts["telling of a record"] == before + 1
+
+
+def test_data_goes_behind_the_frame_whose_last_record_it_belongs_to_and_is_not_copied() -> None:
+    outbox = Outbox()
+    data: list[bytes | memoryview] = [b"x" * 1000, memoryview(b"y" * 1000)]
+    outbox.add(EntryEnded("a"))
+    outbox.add(BodyChunk("b", "response", 7, b"", 2000), 2000, data)
+    assert outbox.is_ripe
+    written = outbox.take()
+    assert written is not None
+    assert all(piece is given for piece, given in zip(written[-2:], data, strict=True))
+    assert read(written) == Frame(1, [EntryEnded("a"), BodyChunk("b", "response", 7, b"x" * 1000 + b"y" * 1000)])
+    outbox.add(EntryEnded("c"))
+    assert not outbox.is_ripe
+    assert read(outbox.take()) == Frame(2, [EntryEnded("c")])
+
+
+def test_data_whose_record_cannot_be_told_is_dropped_with_it() -> None:
+    outbox = Outbox()
+    outbox.add(EntryEnded("a"))
+    outbox.add(BodyChunk("\udc80", "response", 0, b"", 4), 4, [b"data"])
+    assert read(outbox.take()) == Frame(1, [EntryEnded("a")])

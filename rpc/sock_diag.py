@@ -104,10 +104,7 @@ class SockDiag:
         families = {family_of(client.ip), socket.AF_INET6}
         states = WITH_OWNER if client.transport == "tcp" else ANY_STATE
         entries = [
-            entry
-            for family in families
-            for entry in self._dump(family, client, states=states)
-            if entry.is_end(client) and entry.inode
+            entry for family in families for entry in self._dump(family, client, states=states) if entry.is_end(client)
         ]
         for matching in ([e for e in entries if e.remote_port], [e for e in entries if e.ip == client.ip], entries):
             if matching:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -184,6 +185,21 @@ def test_a_name_is_null_or_the_executables(finder: ProcessFinder) -> None:
         (owner,) = find(finder, ends(client))
     assert owner is not None
     assert owner.name == Path(sys.executable).resolve().name
+
+
+def test_an_executable_that_was_replaced_keeps_its_name(linux_finder: ProcessFinder, tmp_path: Path) -> None:
+    """As after an update of a program that goes on running."""
+    program = tmp_path / "updated"
+    shutil.copy("/bin/bash", program)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; read"
+        with subprocess.Popen([program, "-c", script], stdin=subprocess.PIPE) as process:
+            accepted, peer = server.accept()
+            program.unlink()
+            with accepted:
+                assert find(linux_finder, client_socket(peer, server.getsockname(), "tcp")) == [
+                    Owner(process.pid, "updated")
+                ]
 
 
 def test_of_several_that_have_the_socket_the_one_that_opened_it_is_the_owner(linux_finder: ProcessFinder) -> None:

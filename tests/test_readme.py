@@ -15,7 +15,7 @@ from rpc.methods import Methods
 from rpc.store import SqliteStore
 from tests.peers.clients import curl
 from tests.peers.origin import Origin, answer
-from tests.peers.programs import program
+from tests.peers.programs import PACKAGES, program
 from tests.peers.proxy import ROOT, Proxy
 
 README = (ROOT / "README.md").read_text()
@@ -63,6 +63,12 @@ def test_the_python_named_is_the_oldest_that_is_supported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     oldest = project["requires-python"].removeprefix(">=")
     assert f"Python {oldest} or newer" in section("Run it")
+
+
+def test_what_the_tests_need_is_installed_where_they_must_not_be_skipped() -> None:
+    programs = re.search(r'programs="(.*?)"', (ROOT / ".ci" / "run").read_text(), re.DOTALL)
+    assert programs is not None
+    assert dict(pair.split(":") for pair in programs[1].split()) == PACKAGES
 
 
 @pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([a-z_.]+)", README))))

@@ -24,6 +24,8 @@ from tests.peers.http2 import (
 )
 from tests.peers.nghttp2 import nghttp, nghttpd
 from tests.peers.node import push_client, push_origin
+from tests.peers.origin import Origin
+from tests.peers.origin import answer as http1_answer
 from tests.peers.proxy import Proxy, recording
 
 PUSHED = 2
@@ -399,6 +401,8 @@ async def request(flow):
     flow.request.headers["x-added"] = "1"
     if flow.request.path == "/push-answered.css":
         flow.response = http.Response.make(203, b"mine", {"x-mine": "1"})
+    elif flow.request.path.startswith("/push-moved-to-"):
+        flow.request.port = int(flow.request.path.rpartition("-")[2])
     elif flow.request.path == "/push-killed.css":
         flow.kill()
     elif flow.request.path.startswith("/push-held"):
@@ -460,6 +464,26 @@ def test_an_addon_answers_what_is_promised(meddling: Proxy, origin: Http2Origin)
     assert entry["transactionType"] == "push_promise"
     assert entry["response"]["statusCode"] == 203
     assert entry["http2"]["streamId"] == PUSHED
+
+
+def test_an_addon_has_what_is_promised_fetched_elsewhere(
+    meddling: Proxy, origin: Http2Origin, tls_origin: Origin
+) -> None:
+    path = f"/push-moved-to-{tls_origin.port}"
+
+    def reply(peer: Http2Peer, stream: int) -> None:
+        pushed = promise(peer, stream, path)
+        answer(peer, stream)
+        answer(peer, pushed, b"not wanted")
+
+    origin.answers["/push-moving"] = reply
+    tls_origin.answers[path] = http1_answer(b"elsewhere")
+    with http2_client(meddling, origin.port) as client:
+        client.body(client.request("/push-moving"))
+        assert client.body(PUSHED) == b"elsewhere"
+    entry = meddling.api.wait_for(path)
+    assert entry["remoteAddr"]["port"] == tls_origin.port
+    assert meddling.api.body("response", entry) == "elsewhere"
 
 
 def test_an_addon_kills_a_push(meddling: Proxy, origin: Http2Origin) -> None:

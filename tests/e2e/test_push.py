@@ -18,14 +18,13 @@ from tests.peers.http2 import (
     Fields,
     Http2Origin,
     Http2Peer,
+    answering,
     http2_client,
     http2_origin,
     pairs,
 )
 from tests.peers.nghttp2 import nghttp, nghttpd
 from tests.peers.node import push_client, push_origin
-from tests.peers.origin import Origin
-from tests.peers.origin import answer as http1_answer
 from tests.peers.proxy import Proxy, recording
 
 PUSHED = 2
@@ -77,6 +76,7 @@ def reverse_proxy(confdir: Path, trusting: tuple[str, ...], nghttpd_port: int) -
 def test_nghttp_gets_what_nghttpd_pushes(reverse_proxy: Proxy, nghttpd_port: int) -> None:
     said = nghttp("-v", f"https://localhost:{reverse_proxy.port}/")
     assert said.count("recv PUSH_PROMISE frame") == 2
+    assert said.count(f"recv (stream_id=13) :authority: localhost:{reverse_proxy.port}\n") == 2
     assert "recv (stream_id=2) :status: 200" in said
     assert "body {}" in said
     (page,) = reverse_proxy.api.wait(lambda entry: entry["url"].endswith("/"))
@@ -467,23 +467,24 @@ def test_an_addon_answers_what_is_promised(meddling: Proxy, origin: Http2Origin)
 
 
 def test_an_addon_has_what_is_promised_fetched_elsewhere(
-    meddling: Proxy, origin: Http2Origin, tls_origin: Origin
+    meddling: Proxy, origin: Http2Origin, authority: Authority
 ) -> None:
-    path = f"/push-moved-to-{tls_origin.port}"
+    with http2_origin(authority.server_context(alpn=("h2",))) as other:
+        path = f"/push-moved-to-{other.port}"
 
-    def reply(peer: Http2Peer, stream: int) -> None:
-        pushed = promise(peer, stream, path)
-        answer(peer, stream)
-        answer(peer, pushed, b"not wanted")
+        def reply(peer: Http2Peer, stream: int) -> None:
+            pushed = promise(peer, stream, path)
+            answer(peer, stream)
+            answer(peer, pushed, b"not wanted")
 
-    origin.answers["/push-moving"] = reply
-    tls_origin.answers[path] = http1_answer(b"elsewhere")
-    with http2_client(meddling, origin.port) as client:
-        client.body(client.request("/push-moving"))
-        assert client.body(PUSHED) == b"elsewhere"
-    entry = meddling.api.wait_for(path)
-    assert entry["remoteAddr"]["port"] == tls_origin.port
-    assert meddling.api.body("response", entry) == "elsewhere"
+        origin.answers["/push-moving"] = reply
+        other.answers[path] = answering(b"elsewhere")
+        with http2_client(meddling, origin.port) as client:
+            client.body(client.request("/push-moving"))
+            assert client.body(PUSHED) == b"elsewhere"
+        entry = meddling.api.wait_for(path)
+        assert entry["remoteAddr"]["port"] == other.port
+        assert meddling.api.body("response", entry) == "elsewhere"
 
 
 def test_an_addon_kills_a_push(meddling: Proxy, origin: Http2Origin) -> None:

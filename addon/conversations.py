@@ -49,7 +49,8 @@ class Conversation:
     def control(self, frame: SavedFrame) -> None:
         """Take in a frame that is a message of its own."""
         self._is_closed |= frame.type == "close"
-        self._link.send(_record(self._id, frame, frame.data or b""))
+        data = frame.data or b""
+        self._link.send(_record(self._id, frame, data), len(data))
         self._save(frame)
 
     @guarded

@@ -6,7 +6,6 @@ Run `mitmdump -s addon/entries.py`; the README says what it does. What it record
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import tempfile
 import time
@@ -21,6 +20,7 @@ from mitmproxy.proxy import layers
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.utils.human import parse_size
 
+from addon import access, limits
 from addon.bodies import tapped_stream
 from addon.conversations import Conversation
 from addon.eventstream import keep_events, stream_events
@@ -38,20 +38,14 @@ from addon.trailers import trailers_supported
 from addon.transactions import Transaction
 from rpc import records
 
-MAX_PORT = 65535
-TOKEN_BYTES = 32
 FOLDER_BYTES = 16
 MIN_DISK = 1024 * 1024
 TEMPORARY_DISK = 4 * 1024**3
 """What a temporary store may take if nothing is said."""
 
-TOKEN = re.compile(r"[A-Za-z0-9._~-]*")
-"""What needs no quoting in a URL and none in an Authorization field (RFC 3986 section 2.3, RFC 6750 section 2.1)."""
-
 OPTIONS: tuple[tuple[str, type, object, str], ...] = (
-    ("rpc_listen_host", str, "127.0.0.1", "Address that the entries endpoint listens on."),
-    ("rpc_listen_port", int, 8765, "Port that the entries endpoint listens on; 0 picks a free one."),
-    ("rpc_token", str, "", "Token that clients of the entries endpoint must send; empty: a new random one each run."),
+    *access.OPTIONS,
+    *limits.OPTIONS,
     (
         "entries_store",
         str,
@@ -163,8 +157,9 @@ class Entries:
             # mitmdump ends with a non-zero exit code on what is logged as an error while it starts.
             logger.error(str(error))
             return
-        host = f"[{configuration.host}]" if ":" in configuration.host else configuration.host
-        print(f"Entries endpoint: ws://{host}:{port}/?token={configuration.token}", flush=True)
+        for warning in access.warnings(ctx.options):
+            logger.warning(warning)
+        print(f"Entries endpoint: {configuration.url(port)}?token={configuration.token}", flush=True)
         self._link.send(records.ListenerChanged(_listener_port()))
 
 
@@ -183,13 +178,8 @@ def _convert_options() -> None:
 
 
 def _check_options() -> None:
-    options = ctx.options
-    if not 0 <= options.rpc_listen_port <= MAX_PORT:
-        raise OptionsError(f"rpc_listen_port must be between 0 and {MAX_PORT}, not {options.rpc_listen_port}.")
-    if not options.rpc_listen_host:
-        raise OptionsError("rpc_listen_host must be an address or a host name.")
-    if not TOKEN.fullmatch(options.rpc_token):
-        raise OptionsError("rpc_token may only have letters, digits and the characters - . _ ~ in it.")
+    access.check(ctx.options)
+    limits.limits(ctx.options)
     _max_disk()
 
 
@@ -222,11 +212,13 @@ def _configuration() -> records.Configuration:
     return records.Configuration(
         host=options.rpc_listen_host,
         port=options.rpc_listen_port,
-        token=options.rpc_token or secrets.token_urlsafe(TOKEN_BYTES),
+        token=access.token(options),
         store=str(_store()),
         session=records.SessionOpened(id=new_id(), name=name, started=started),
         is_temporary=not options.entries_store,
         max_disk=_max_disk(),
+        access=access.access(options),
+        limits=limits.limits(options),
     )
 
 

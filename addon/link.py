@@ -225,7 +225,7 @@ class Link:
             self._keeping.cancel()
             await self._kill()
         self._close()
-        await self._remove_temporary_store()
+        await self._remove_leftovers()
 
     def _end_pipe(self) -> None:
         """Let the child know that nothing more will come."""
@@ -241,11 +241,10 @@ class Link:
         self._end_pipe()
         await _is_done(asyncio.create_task(self._process.wait()), KILL_SECONDS)
 
-    async def _remove_temporary_store(self) -> None:
-        """Remove the private folder of a child that could not do so itself."""
-        if self._configuration is not None and self._configuration.is_temporary:
-            folder = Path(self._configuration.store).parent
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    async def _remove_leftovers(self) -> None:
+        """Remove what a child could not remove itself: its private folder, and its run file."""
+        if self._configuration is not None:
+            await asyncio.to_thread(_remove_leftovers, self._configuration)
 
     # The pipe
 
@@ -330,3 +329,11 @@ async def _start_process() -> tuple[asyncio.subprocess.Process, Pipe]:
         assert process.stdin is not None
         pipe = process.stdin
     return process, pipe
+
+
+def _remove_leftovers(configuration: records.Configuration) -> None:
+    if configuration.is_temporary:
+        shutil.rmtree(Path(configuration.store).parent, ignore_errors=True)
+    if configuration.access.run_file is not None:
+        with contextlib.suppress(OSError):
+            Path(configuration.access.run_file).unlink(missing_ok=True)

@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from rpc import records
+from rpc import records, runfile
+from rpc.certificates import CertificateError
 from rpc.endpoint import Endpoint
 from rpc.jsonrpc import Dispatcher
 from rpc.methods import Methods
@@ -29,6 +30,7 @@ from rpc.recording import Recording, end_abandoned
 from rpc.runs import run_of
 from rpc.searches import Search, Searches
 from rpc.store import SqliteStore, StoreError
+from rpc.wire import instant
 
 if sys.platform == "linux":
     import fcntl
@@ -115,6 +117,25 @@ def _opened_store(configuration: records.Configuration) -> Iterator[SqliteStore]
             shutil.rmtree(path.parent, ignore_errors=True)
 
 
+@contextmanager
+def _announced(configuration: records.Configuration, port: int) -> Iterator[None]:
+    """Have a run file as long as this is entered."""
+    if configuration.access.run_file is None:
+        yield
+        return
+    path = Path(configuration.access.run_file)
+    session = configuration.session
+    run = runfile.RunFile(configuration.url(port), configuration.token, session.id, instant(session.started))
+    try:
+        runfile.write(path, run)
+    except OSError as error:
+        logger.warning("The run file %s cannot be written: %s.", path, error.strerror)
+    try:
+        yield
+    finally:
+        runfile.remove(path)
+
+
 class Ahead:
     """How many bytes one thread is ahead of another; it waits when they are too many."""
 
@@ -152,10 +173,17 @@ class Child:
         self._written = asyncio.Event()
 
     async def run(self, payloads: Iterator[bytes]) -> None:
-        """Serve until the pipe ends. Raises OSError if the endpoint cannot listen."""
+        """Serve until the pipe ends. Raises OSError if the endpoint cannot listen, CertificateError if not with TLS."""
         to_serve = self._configuration
         dispatcher = Dispatcher(Methods(self._store, self._recording).all())
-        endpoint = await Endpoint.start(dispatcher, host=to_serve.host, port=to_serve.port, token=to_serve.token)
+        endpoint = await Endpoint.start(
+            dispatcher, host=to_serve.host, port=to_serve.port, token=to_serve.token, access=to_serve.access
+        )
+        with _announced(to_serve, endpoint.port):
+            await self._record(payloads, endpoint)
+        await endpoint.close()
+
+    async def _record(self, payloads: Iterator[bytes], endpoint: Endpoint) -> None:
         # First what need not be sent again.
         self._acknowledge()
         self._replies.send(records.Ready(endpoint.port))
@@ -169,7 +197,6 @@ class Child:
         self._take_answers()
         self._recording.close()
         self._acknowledge()
-        await endpoint.close()
         for task in upkeep:
             task.cancel()
         await asyncio.wait(upkeep)
@@ -255,7 +282,7 @@ def _data_size(frame: records.Frame) -> int:
 
 def _sentence(error: Exception, configuration: records.Configuration) -> str:
     """Return what the user is told about why the child cannot serve."""
-    if isinstance(error, StoreError):
+    if isinstance(error, (StoreError, CertificateError)):
         return str(error)
     reason = getattr(error, "strerror", None) or error
     return f"The endpoint cannot listen on {configuration.host}:{configuration.port} (rpc_listen_port): {reason}."
@@ -283,7 +310,7 @@ def _serve(pipe: BinaryIO, replies: Replies) -> int:
     try:
         with _opened_store(configuration) as store:
             asyncio.run(_run(replies, store, configuration, payloads))
-    except (OSError, StoreError) as error:
+    except (OSError, StoreError, CertificateError) as error:
         replies.send(records.Failed(_sentence(error, configuration)))
         return 1
     return 0

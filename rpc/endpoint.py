@@ -21,9 +21,11 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from rpc.certificates import server_context
 from rpc.door import Door
 from rpc.failures import Failures
 from rpc.jsonrpc import Dispatcher, Text
+from rpc.records import Access
 from rpc.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,10 @@ the ping unacknowledged, and TCP's own timeout ends the connection.
 """
 
 
+NOBODY_ELSE = Access()
+"""Those with the token, in the clear, on this machine."""
+
+
 def _silent_logger() -> logging.Logger:
     """Return a logger for the library that lets nothing through: at DEBUG it writes request lines, token and all."""
     logger = logging.getLogger(f"{__name__}.library")
@@ -82,14 +88,15 @@ class Endpoint:
 
     @classmethod
     async def start(
-        cls, dispatcher: Dispatcher, *, host: str, port: int, token: str, origins: Sequence[str] = ()
+        cls, dispatcher: Dispatcher, *, host: str, port: int, token: str, access: Access = NOBODY_ELSE
     ) -> Self:
         """Listen, and answer with the dispatcher those who come in at the door: it says what token and origins mean.
 
         Port 0 picks a free one. Raises `OSError` if the address cannot be listened on, `ValueError` if the token is
-        empty.
+        empty, `CertificateError` if there is a certificate that cannot be used.
         """
-        admission = _Admission(Door(token, host=host, origins=origins))
+        admission = _Admission(Door(token, host=host, origins=access.origins))
+        context = None if access.certificate is None else server_context(access.certificate, access.key)
         connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         server = await serve(
             functools.partial(_converse, dispatcher),
@@ -106,6 +113,7 @@ class Endpoint:
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
             logger=_silent_logger(),
+            ssl=context,
         )
         return cls(server, connections)
 

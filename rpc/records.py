@@ -24,6 +24,9 @@ CHUNK_SIZE = 256 * 1024
 
 LENGTH_BYTES = 4
 
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""What reaches this machine itself where every address of it is listened on."""
+
 
 class Record(msgspec.Struct, frozen=True, array_like=True, tag=True, tag_field="record", gc=False):
     """The base of everything that travels."""
@@ -150,6 +153,12 @@ class Configuration(Record, frozen=True):
     max_disk: int | None = None
     access: Access = Access()
     limits: Limits = Limits()
+
+    def url(self, port: int) -> str:
+        """Return where clients of this machine find the endpoint that listens on a port."""
+        scheme = "ws" if self.access.certificate is None else "wss"
+        host = LOCAL.get(self.host, self.host)
+        return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 class ListenerChanged(Record, frozen=True):

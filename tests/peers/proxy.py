@@ -23,7 +23,7 @@ MITMDUMP = Path(sys.executable).parent / "mitmdump"
 HOST = "127.0.0.1"
 
 LISTENING = re.compile(r"listening at (?:\*|\[?[0-9a-f.:]*?\]?):(\d+)\.?$")
-ENDPOINT = re.compile(r"^Entries endpoint: (ws://\S+)$")
+ENDPOINT = re.compile(r"^Entries endpoint: (wss?://\S+)$")
 
 
 class Mitmdump:

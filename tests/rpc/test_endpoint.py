@@ -16,6 +16,7 @@ from rpc import endpoint, failures
 from rpc.endpoint import MAX_FRAME, MAX_MESSAGE, REQUESTS_PER_TURN, Endpoint
 from rpc.failures import FREE_FAILURES
 from rpc.jsonrpc import Dispatcher, Method, Text, json_string
+from rpc.records import Access
 from rpc.schema import NoParams, SessionParams
 
 HOST = "127.0.0.1"
@@ -266,7 +267,7 @@ def test_page_of_a_listed_origin_comes_in() -> None:
         async with client(served, origin="https://app.example") as connection:
             await assert_works(connection)
 
-    run(scenario, origins=["https://app.example"])
+    run(scenario, access=Access(origins=("https://app.example",)))
 
 
 def test_many_wrong_tokens_are_answered_slowly_and_the_right_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

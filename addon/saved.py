@@ -105,7 +105,7 @@ def _check_ids(saved: Saved) -> None:
 def read(flow: Flow) -> Saved | None:
     """Return what a loaded flow has kept; null if it has nothing, or nothing that this version can trust."""
     try:
-        saved = msgspec.convert(flow.metadata.get(KEY), Saved)
+        saved = msgspec.convert(flow.metadata.get(KEY), Saved, builtin_types=(bytes,))
         _check_ids(saved)
     except (msgspec.ValidationError, ValueError):
         return None

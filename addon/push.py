@@ -59,6 +59,8 @@ UNCLAIMED_WINDOW = 2**16 - 1
 SAFE_METHODS = frozenset({b"GET", b"HEAD"})
 """What can be promised: safe, cacheable and without content."""
 
+REQUEST_PARTS = (RequestHeaders, RequestData, RequestTrailers, RequestEndOfMessage)
+
 NO_STREAM = 0
 """Stands for the stream of a push whose connection has gone."""
 
@@ -205,8 +207,7 @@ class PushingHttp2Client(Http2Client):
 
     def _is_of_promised_request(self, event: Event) -> bool:
         """Whether an event is to send a part of a request that the server itself has promised."""
-        kinds = RequestHeaders | RequestData | RequestTrailers | RequestEndOfMessage
-        return isinstance(event, kinds) and self.our_stream_id.get(event.stream_id, 1) % 2 == 0
+        return isinstance(event, REQUEST_PARTS) and self.our_stream_id.get(event.stream_id, 1) % 2 == 0
 
     def _claim(self, promised: int, push: Push) -> CommandGenerator[None]:
         """Give a flow what has arrived for it; from now on it gets everything as it comes."""
@@ -228,6 +229,8 @@ class PushingHttp2Client(Http2Client):
 
     def _handle_event2(self, event: Event) -> CommandGenerator[None]:
         if not isinstance(event, RequestHeaders):
+            if isinstance(event, RequestProtocolError):
+                self._parents.pop(event.stream_id, None)
             yield from super()._handle_event2(event)
             return
         self._settle()

@@ -22,6 +22,7 @@ import zstandard
 from tests.peers.asgi import hypercorn
 from tests.peers.authority import Authority
 from tests.peers.clients import curl, trust, websocket
+from tests.peers.node import push_client, push_origin
 from tests.peers.origin import Origin, Request, answer, origin
 from tests.peers.proxy import HOST, Proxy
 from tests.peers.websocket import echo_server
@@ -50,6 +51,10 @@ class Peers:
     def hypercorn(self) -> int:
         """Serve over HTTP/2 and TLS; return the port."""
         return self._open.enter_context(hypercorn(self.authority.certificate))
+
+    def pusher(self) -> int:
+        """Push over HTTP/2 and TLS; return the port."""
+        return self._open.enter_context(push_origin(self.authority.certificate))
 
     def echo(self, *, tls: ssl.SSLContext | None = None) -> int:
         """Echo WebSocket messages; return the port."""
@@ -99,6 +104,12 @@ def http2(proxy: Proxy, peers: Peers) -> int:
 
     asyncio.run(fetch_all())
     return 7
+
+
+def pushes(proxy: Proxy, peers: Peers) -> int:
+    """A page along with which a server pushes a style sheet, with trailers, to a client that allows it."""
+    push_client(proxy, peers.pusher(), allows_push=True)
+    return 2
 
 
 def websockets(proxy: Proxy, peers: Peers) -> int:
@@ -202,6 +213,7 @@ SUBJECTS: dict[str, Callable[[Proxy, Peers], int]] = {
         plain,
         compressed,
         http2,
+        pushes,
         websockets,
         tls12,
         failures,

@@ -372,6 +372,28 @@ def test_a_proxy_behind_a_proxy(proxy: Proxy, confdir: Path, h2_origin: Http2Ori
     assert far["http2"]["connectionId"] != near["http2"]["connectionId"]
 
 
+def test_a_client_that_begins_in_clear_text_is_turned_away(confdir: Path, plain_origin: Origin) -> None:
+    """mitmproxy reads the preface as a request, and kills that."""
+    with recording(confdir, "--mode", f"reverse:http://{HOST}:{plain_origin.port}") as proxy:
+        command = [program("curl"), "-sS", "--http2-prior-knowledge", f"{proxy.http_url}/h2-prior"]
+        assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+        (entry,) = proxy.api.wait(lambda entry: entry["process"])
+    assert (entry["request"]["method"], entry["request"]["path"]) == ("PRI", "*")
+    assert entry["response"] is None
+    assert entry["http2"] is None
+
+
+def test_a_proxy_that_is_reached_over_http2_itself(proxy: Proxy, plain_origin: Origin) -> None:
+    plain_origin.answers["/h2-to-proxy"] = answer(b"hello")
+    with http2_client(proxy) as client:
+        stream = client.request("/h2-to-proxy", scheme="http", authority=f"{HOST}:{plain_origin.port}")
+        assert client.body(stream) == b"hello"
+    entry = proxy.api.wait_for("/h2-to-proxy")
+    assert entry["url"] == plain_origin.url("/h2-to-proxy")
+    assert entry["http2"]["streamId"] == stream
+    assert entry["tls"]["tlsVersion"]["name"] == "TLS 1.3"
+
+
 FORCE_HTTP2 = """
 def tls_start_server(data):
     data.conn.alpn_offers = [b"h2"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from mitmproxy.proxy.layers.http import HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._events import RequestData, ResponseData
+from mitmproxy.proxy.layers.http._events import RequestData, RequestEndOfMessage, ResponseData, ResponseEndOfMessage
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 
 from addon.layers import observed
@@ -119,13 +119,17 @@ class TappedHttpStream(HttpStream):
         """Wait for the request's body."""
         if isinstance(event, RequestData):
             self._arrive("request", event.data)
-        return observed(super().state_consume_request_body(event), self._see_request_end)
+        consuming = super().state_consume_request_body(event)
+        is_end = isinstance(event, RequestEndOfMessage) and self._is_told("request")
+        return observed(consuming, self._see_request_end) if is_end else consuming
 
     def state_consume_response_body(self, event: Event) -> Commands[None]:
         """Wait for the response's body."""
         if isinstance(event, ResponseData):
             self._arrive("response", event.data)
-        return observed(super().state_consume_response_body(event), self._see_response_end)
+        consuming = super().state_consume_response_body(event)
+        is_end = isinstance(event, ResponseEndOfMessage) and self._is_told("response")
+        return observed(consuming, self._see_response_end) if is_end else consuming
 
     def start_request_stream(self) -> Commands[None]:
         """Begin to pass the request's body on."""
@@ -175,6 +179,11 @@ class TappedHttpStream(HttpStream):
         if data and (body := self.tap.body_of(self.flow, side)) is not None:
             body.arrive(data)
             self.tap.body_arrived(body)
+
+    def _is_told(self, side: Side) -> bool:
+        """Whether some of a body has been told already, so that it matters if that stays the body."""
+        body = self.tap.body_of(self.flow, side)
+        return body is not None and body.told > 0
 
     def _stream(self, side: Side) -> None:
         if (body := self.tap.body_of(self.flow, side)) is not None:

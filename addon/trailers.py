@@ -60,22 +60,35 @@ class _Trailers(Http1Connection):
         """Read as much of a body as there is."""
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = TrailerReader(self.body_reader)  # type: ignore[assignment]
+        reading = super().read_body(event)
         reader = self.body_reader
-        for command in super().read_body(event):
+        return self._with_received_trailers(reading, reader) if isinstance(reader, TrailerReader) else reading
+
+    def _with_received_trailers(self, reading: CommandGenerator[None], reader: TrailerReader) -> CommandGenerator[None]:
+        for command in reading:
             if isinstance(command, ReceiveHttp) and isinstance(command.event, self.ReceiveEndOfMessage):
                 yield from self._received_trailers(reader)
             yield command
 
-    def _received_trailers(self, reader: object) -> CommandGenerator[None]:
-        if isinstance(reader, TrailerReader) and reader.fields and self.stream_id is not None:
+    def _received_trailers(self, reader: TrailerReader) -> CommandGenerator[None]:
+        if reader.fields and self.stream_id is not None:
             yield ReceiveHttp(self.ReceiveTrailers(self.stream_id, Headers(reader.fields)))
 
     def send(self, event: http_events.HttpEvent) -> CommandGenerator[None]:
         """Send an event. Trailer fields go where a chunked body ends; another kind of body has no place for them."""
         if isinstance(event, http_events.RequestTrailers | http_events.ResponseTrailers):
-            self._to_send = event.trailers.fields
-            return
-        for command in super().send(event):
+            return self._take_trailers(event)
+        sending = super().send(event)
+        return self._with_trailers(sending) if self._to_send else sending
+
+    def _take_trailers(
+        self, event: http_events.RequestTrailers | http_events.ResponseTrailers
+    ) -> CommandGenerator[None]:
+        self._to_send = event.trailers.fields
+        yield from ()
+
+    def _with_trailers(self, sending: CommandGenerator[None]) -> CommandGenerator[None]:
+        for command in sending:
             if self._to_send and isinstance(command, commands.SendData) and command.data == LAST_CHUNK + NO_TRAILERS:
                 command.data = LAST_CHUNK + bytes(Headers(self._to_send)) + NO_TRAILERS
                 self._to_send = ()

@@ -355,6 +355,10 @@ class Recorder:
         is_changed = response_parts(response) != transaction.told_response
         is_websocket = transaction.flow.websocket is not None
         ended = transaction.request_is_done and not is_websocket
+        if _is_killed(transaction.flow):
+            # It will see no more hooks: not the end of a request that goes on, nor that of a WebSocket.
+            self._tell_rest(transaction)
+            ended = True
         waiting = self._finish_body(
             transaction,
             "response",
@@ -433,6 +437,10 @@ class Recorder:
         for body in self._arriving:
             self._tell_chunk(body)
         self._arriving.clear()
+
+
+def _is_killed(flow: http.HTTPFlow) -> bool:
+    return flow.error is not None and flow.error.msg == flow.error.KILLED_MESSAGE
 
 
 def _fields(headers: http.Headers | None) -> Fields:

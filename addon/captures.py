@@ -6,7 +6,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from addon import saved as saving
-from addon.ids import new_id
 from addon.saved import Saved
 from addon.transactions import Transaction
 
@@ -35,23 +34,8 @@ class Captures:
 
     def _reconstruct(self, flow: http.HTTPFlow, client: saving.SavedClient) -> Saved:
         """Return what mitmproxy's own facts support; of a HAR file it keeps one instant, and makes up the others."""
-        saved = Saved(
-            version=saving.VERSION,
-            id=new_id(),
-            started=flow.request.timestamp_start,
-            client=client,
-            stream=None,
-            pseudo=None,
-            remote=flow.server_conn.address if is_har(flow) else flow.server_conn.peername,
-            request_start=None,
-            released=None,
-            request_end=None,
-            sent=None,
-            response_start=None,
-            response_end=None,
-            failed=None,
-            connecting=None,
-        )
+        saved = saving.begun(flow.request.timestamp_start, client)
+        saved["remote"] = flow.server_conn.address if is_har(flow) else flow.server_conn.peername
         if not is_har(flow):
             self._add_times(saved, flow)
         return saved

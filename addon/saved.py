@@ -12,6 +12,7 @@ import msgspec
 from mitmproxy.flow import Flow
 from ulid import ULID
 
+from addon.ids import new_id
 from rpc.records import MessageType, Side
 
 KEY = "entries"
@@ -62,6 +63,27 @@ class Saved(TypedDict):
     """The sizes of bodies that passed as they came: mitmproxy does not save them."""
     frames: NotRequired[list[bytes]]
     """Each is a `SavedFrame` as msgpack: a long-lived WebSocket has very many."""
+
+
+def begun(started: float, client: SavedClient) -> Saved:
+    """Return what is kept of a flow of which nothing is known but when it began, and on which connection."""
+    return Saved(
+        version=VERSION,
+        id=new_id(),
+        started=started,
+        client=client,
+        stream=None,
+        pseudo=None,
+        remote=None,
+        request_start=None,
+        released=None,
+        request_end=None,
+        sent=None,
+        response_start=None,
+        response_end=None,
+        failed=None,
+        connecting=None,
+    )
 
 
 class SavedFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from addon import saved as saving
 from addon.bodies import Body
 from addon.clock import Now, now
-from addon.ids import new_id
 from addon.saved import Saved
 from addon.servers import Server, server_of
 from addon.streams import stream_of
@@ -206,23 +205,10 @@ def _made_before(flow: http.HTTPFlow) -> Server | None:
 
 def _new_saved(flow: http.HTTPFlow, client: Client, start: Now, request_start: float) -> Saved:
     stream = stream_of(flow.request)
-    saved = Saved(
-        version=saving.VERSION,
-        id=new_id(),
-        started=client.timeline.place(start),
-        client=client.saved,
-        stream=stream.id if stream else None,
-        pseudo=stream.pseudo_names if stream else None,
-        remote=None,
-        request_start=request_start - start.monotonic,
-        released=None,
-        request_end=None,
-        sent=None,
-        response_start=None,
-        response_end=None,
-        failed=None,
-        connecting=None,
-    )
+    saved = saving.begun(client.timeline.place(start), client.saved)
+    saved["request_start"] = request_start - start.monotonic
+    if stream is not None:
+        saved["stream"], saved["pseudo"] = stream.id, stream.pseudo_names
     if stream is not None and stream.is_pushed:
         saved["pushed"] = True
     return saved

@@ -30,6 +30,7 @@ from rpc.recording import Recording, end_abandoned
 from rpc.runs import run_of
 from rpc.searches import Search, Searches
 from rpc.store import SqliteStore, StoreError
+from rpc.subscriptions import Subscriptions
 from rpc.wire import instant
 
 if sys.platform == "linux":
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.05
 """How long changes may wait to be written and acknowledged."""
+
+PROMPT_SECONDS = 0.002
+"""The same, while somebody has subscribed: clients are told what has been written, so it is written at once."""
 
 SYNC_SECONDS = 0.5
 """How often what is stored is written to the disk: with what that takes, less than a second is lost with the power."""
@@ -166,6 +170,7 @@ class Child:
         self._configuration = configuration
         end_abandoned(store, configuration.session.id)
         self._recording = Recording(store, configuration.session, run=run_of(os.getppid()))
+        self._subscriptions = Subscriptions(store, self._recording)
         self._searches = Searches(replies.send)
         # What an earlier process of ours was told and has not found out.
         self._searches.add(self._searches.begin(self._recording.awaited()))
@@ -175,7 +180,8 @@ class Child:
     async def run(self, payloads: Iterator[bytes]) -> None:
         """Serve until the pipe ends. Raises OSError if the endpoint cannot listen, CertificateError if not with TLS."""
         to_serve = self._configuration
-        dispatcher = Dispatcher(Methods(self._store, self._recording).all())
+        methods = Methods(self._store, self._recording).all()
+        dispatcher = Dispatcher([*methods, *self._subscriptions.methods()])
         endpoint = await Endpoint.start(
             dispatcher, host=to_serve.host, port=to_serve.port, token=to_serve.token, access=to_serve.access
         )
@@ -197,6 +203,7 @@ class Child:
         self._take_answers()
         self._recording.close()
         self._acknowledge()
+        await self._subscriptions.close()
         for task in upkeep:
             task.cancel()
         await asyncio.wait(upkeep)
@@ -237,7 +244,8 @@ class Child:
 
     def _flush_later(self) -> None:
         if self._flush_timer is None and (self._searches.are_under_way() or not self._recording.is_settled):
-            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+            seconds = PROMPT_SECONDS if self._subscriptions.are_any else FLUSH_SECONDS
+            self._flush_timer = asyncio.get_running_loop().call_later(seconds, self._flush)
 
     def _flush(self) -> None:
         if self._flush_timer is not None:

@@ -1,7 +1,8 @@
 """The WebSocket server: it lets in who has the token, and carries texts between clients and the dispatcher.
 
 What the texts mean is the dispatcher's business. Each connection has its own task, which answers its requests one after
-another; a client that does not read stops its own task and nobody else's.
+another; what it is sent unasked goes between two answers. A client that does not read stops its own tasks and nobody
+else's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rpc.certificates import server_context
 from rpc.door import Door
 from rpc.failures import Failures
 from rpc.jsonrpc import Dispatcher, Text
+from rpc.outlet import Outlet
 from rpc.records import Access
 from rpc.turns import Turns
 
@@ -196,12 +198,19 @@ async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> Non
 
 async def _answer_all(dispatcher: Dispatcher, connection: ServerConnection) -> None:
     turns = Turns(REQUESTS_PER_TURN)
-    while isinstance(message := await connection.recv(), str):
-        answer = await dispatcher.answer(message)
-        if answer is not None:
-            await _send(connection, answer)
-        await turns.step()
+    with contextlib.closing(Outlet(functools.partial(_send_unasked, connection))) as outlet:
+        while isinstance(message := await connection.recv(), str):
+            answer = await dispatcher.answer(message, outlet)
+            if answer is not None:
+                await _send(connection, answer)
+            outlet.release()
+            await turns.step()
     await connection.close(CloseCode.UNSUPPORTED_DATA, "messages must be text")
+
+
+async def _send_unasked(connection: ServerConnection, text: str) -> None:
+    with contextlib.suppress(ConnectionClosed):  # whoever receives finds out
+        await _send(connection, text)
 
 
 async def _send(connection: ServerConnection, answer: Text) -> None:

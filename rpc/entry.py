@@ -95,6 +95,15 @@ class Entry(msgspec.Struct, array_like=True):
     long_message: int | None = None
     """The first row of a message of which more is to come."""
     pushed: bool = False
+    whole_messages: int = 0
+    """How many WebSocket messages are complete."""
+    error: str | None = None
+    """Why there is no complete response."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.ended and self.connection.owner.known
 
 
 def started(record: records.EntryStarted, connection: Connection) -> Entry:

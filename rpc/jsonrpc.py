@@ -20,7 +20,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import pydantic
@@ -54,11 +54,13 @@ class Method:
     `call` takes the validated parameters and returns the result as JSON text, `"null"` for null, or an awaitable of it.
     The text must be valid JSON with no escaped lone surrogate; one with a raw surrogate is answered with -32603.
     An awaitable may also give the text in pieces. What goes wrong before that is answered; then it is too late.
+    A method that `needs_caller` takes, as its second argument, what `Dispatcher.answer` was given for the client.
     """
 
     name: str
     params: type[pydantic.BaseModel]
-    call: Callable[[Any], str | Awaitable[Text]]
+    call: Callable[..., str | Awaitable[Text]]
+    needs_caller: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class UnknownMethod(Exception):  # noqa: N818
     """There is no method of that name."""
 
 
+class TooMuch(Exception):  # noqa: N818
+    """The client has too much of something already."""
+
+
 class InvalidParams(Exception):  # noqa: N818
     """The parameters do not fit the method."""
 
@@ -94,6 +100,7 @@ _ERRORS: dict[type[Exception], tuple[int, str]] = {
     NotARequest: (-32600, "Invalid Request"),
     UnknownMethod: (-32601, "Method not found"),
     InvalidParams: (-32602, "Invalid params"),
+    TooMuch: (-32000, "Too many subscriptions"),
 }
 _OUR_FAULT = (-32603, "Internal error")
 
@@ -177,35 +184,36 @@ class Dispatcher:
         if len(self._methods) < len(listed):
             raise ValueError("two methods have the same name")
 
-    async def answer(self, text: str) -> Text | None:
+    async def answer(self, text: str, caller: object = None) -> Text | None:
         """Return the answer to one message, a request or a batch; None if there is nothing to send.
 
+        `caller` stands for the client, for the methods that need it.
         The answers to a batch are in the order of its requests. Raises nothing but what is no `Exception`,
         such as `asyncio.CancelledError`. Pieces, though, may raise anything, and are to be closed.
         """
         text = _mended(text)
         if text.lstrip(_WHITESPACE).startswith("["):
-            return await self._answer_batch(text)
-        return await self._answer_one(text)
+            return await self._answer_batch(text, caller)
+        return await self._answer_one(text, caller)
 
-    async def _answer_batch(self, text: str) -> Text | None:
+    async def _answer_batch(self, text: str, caller: object) -> Text | None:
         try:
             members = _MEMBERS.decode(text)
         except _UNDECODABLE:
             return _failure("null", NotJson())
         if not members:
             return _failure("null", NotARequest())
-        return await _array(self._answer_each(members))
+        return await _array(self._answer_each(members, caller))
 
-    async def _answer_each(self, members: list[msgspec.Raw]) -> AsyncGenerator[Text]:
+    async def _answer_each(self, members: list[msgspec.Raw], caller: object) -> AsyncGenerator[Text]:
         turns = Turns(MEMBERS_PER_TURN)
         for member in members:
-            answer = await self._answer_one(member)
+            answer = await self._answer_one(member, caller)
             await turns.step()
             if answer is not None:
                 yield answer
 
-    async def _answer_one(self, source: str | msgspec.Raw) -> Text | None:
+    async def _answer_one(self, source: str | msgspec.Raw, caller: object) -> Text | None:
         try:
             request = _REQUEST.decode(source)
             identity, params = _identity(request.id), _structured(request.params)
@@ -213,7 +221,7 @@ class Dispatcher:
             return _refusal(source)
         try:
             callee = self._callee(request.method)
-            result = callee.call(callee.arguments(params))
+            result = callee.call(callee.arguments(params), caller)
             answer = _success(identity, result if isinstance(result, str) else await result)
         except Exception as exc:
             answer = _failure(identity, exc)
@@ -231,9 +239,13 @@ class _Callee:
 
     def __init__(self, method: Method) -> None:
         model = _closed(method.params)
-        self.call = method.call
+        self._method = method
         self._validate = model.__pydantic_validator__.validate_json
         self._names = tuple(field.alias or name for name, field in model.model_fields.items())
+
+    def call(self, arguments: pydantic.BaseModel, caller: object) -> str | Awaitable[Text]:
+        """Call the method."""
+        return self._method.call(arguments, caller) if self._method.needs_caller else self._method.call(arguments)
 
     def arguments(self, params: bytes) -> pydantic.BaseModel:
         """Return the validated parameters. Raises `InvalidParams`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from enum import IntFlag, auto
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +21,9 @@ from rpc import messages, records
 from rpc.entry import Body, Connection, Entry, Owner
 from rpc.records import Side
 from rpc.runs import Run, is_alive
+from rpc.schema import render_entry
 from rpc.store import Store, StoredEntry, StoreError
+from rpc.summaries import Summary, summary
 from rpc.trouble import Trouble
 
 logger = logging.getLogger(__name__)
@@ -42,13 +45,37 @@ type Piece = tuple[str, Side, int, bytes]
 
 
 class Message(NamedTuple):
-    """A row of an entry's WebSocket messages, and the row in which its message begins."""
+    """A row of an entry's WebSocket messages, and the row in which its message begins.
+
+    `place` is that of its message among the entry's messages.
+    """
 
     entry: str
     row: int
     begins: int
     json: bytes
     ends: bool
+    place: int
+
+
+class Changes(IntFlag):
+    """What has changed of an entry."""
+
+    NOTHING = 0
+    ADDED = auto()
+    REQUEST = auto()
+    RESPONSE = auto()
+    BODY = auto()
+    PROCESS = auto()
+    FINISHED = auto()
+
+
+class Written(NamedTuple):
+    """What one flush has written: entries with what has changed of them, pieces of bodies, and messages, in order."""
+
+    entries: list[tuple[str, Summary, Changes]]
+    pieces: list[Piece]
+    messages: list[Message]
 
 
 class UnknownEntryError(Exception):
@@ -59,13 +86,15 @@ class Recording:
     """One session under capture.
 
     If the store has the session already, this goes on where it was: with the entries that are unfinished, and with
-    what is known of connections. `run` is the proxy's process.
+    what is known of connections. `run` is the proxy's process. `on_written` is told of everything that has been
+    written, at once: what has not been written may be taken back, and is never told.
     """
 
     def __init__(self, store: Store, session: records.SessionOpened, *, run: Run | None = None) -> None:
         self.session_id = session.id
         self.listener_port: int | None = None
         self.trouble = Trouble()
+        self.on_written: Callable[[Written], None] = lambda _written: None
         self._store = store
         self._connections: dict[int, Connection] = {}
         self._awaited: dict[int, Owner] = {}
@@ -75,6 +104,8 @@ class Recording:
         self._open: dict[str, Entry] = {}
         self._stored_open: set[str] = set()
         self._dirty: dict[str, Entry] = {}
+        self._changes: dict[str, Changes] = {}
+        self._rendered: list[tuple[str, Summary, Changes]] = []
         self._pieces: list[Piece] = []
         self._messages: list[Message] = []
         self._pending_bytes = 0
@@ -163,13 +194,13 @@ class Recording:
             self._set_fact(key, None)
         for entry in self._open.values():
             if entry.connection.owner is owner:
-                self._dirty[entry.id] = entry
+                self._note(entry, Changes.PROCESS)
 
     def close(self) -> None:
         """End the session: unfinished entries end as they are. What cannot be written now is let go."""
         for entry in self._open.values():
             _end(entry)
-            self._dirty[entry.id] = entry
+            self._note(entry, Changes.NOTHING)
         try:
             with self._store.writing():
                 self._put_all()
@@ -195,12 +226,13 @@ class Recording:
             entry.connection.owner = connection.owner
         elif not entry.connection.owner.known:
             entry.connection.owner.known = True  # nobody is left to ask about
-            self._dirty[entry.id] = entry
+            self._note(entry, Changes.PROCESS)
 
     def _put_all(self) -> None:
         for key in self._changed_facts:
             if (record := self._facts.get(key)) is not None or key in self._stored_facts:
                 self._store.put_fact(self.session_id, key, None if record is None else _encode(record))
+        self._rendered = []
         for entry in self._dirty.values():
             self._put(entry)
         for entry_id, side, start, data in self._pieces:
@@ -217,23 +249,25 @@ class Recording:
         for key in self._changed_facts:
             (self._stored_facts.add if key in self._facts else self._stored_facts.discard)(key)
         for entry in self._dirty.values():
-            if _is_finished(entry):
+            if entry.is_finished:
                 self._forget(entry)
-            else:
-                self._stored_open.add(entry.id)
+        self._stored_open.update(entry_id for entry_id, *_ in self._rendered if entry_id in self._open)
+        written = Written(self._rendered, self._pieces, self._messages)
         self._changed_facts.clear()
         self._dirty.clear()
+        self._changes.clear()
         self._forget_pending()
         self.settled_frame = self._frame
         self.trouble.succeed()
+        self.on_written(written)
 
     def _forget(self, entry: Entry) -> None:
         self._open.pop(entry.id, None)
         self._stored_open.discard(entry.id)
 
     def _forget_pending(self) -> None:
-        self._pieces.clear()
-        self._messages.clear()
+        self._pieces = []
+        self._messages = []
         self._pending_bytes = 0
 
     def _let_go(self) -> None:
@@ -249,12 +283,14 @@ class Recording:
             entry = self._dirty[message.entry]
             # Rows of a message that is not whole are never read, and are written over.
             entry.message_count = min(entry.message_count, message.begins)
+            entry.whole_messages = min(entry.whole_messages, message.place)
             entry.long_message = None
         for entry in list(self._dirty.values()):
-            if _is_finished(entry) and entry.id not in self._stored_open:
+            if entry.is_finished and entry.id not in self._stored_open:
                 incomplete.add(entry.id)
                 self._forget(entry)
                 del self._dirty[entry.id]
+                self._changes.pop(entry.id, None)
         self._forget_pending()
         self.settled_frame = self._frame
         self.trouble.let_go(len(incomplete))
@@ -271,20 +307,31 @@ class Recording:
             logger.error("Recording is incomplete: %s failed; more of this will only be counted", kind, exc_info=error)
 
     def _put(self, entry: Entry) -> None:
+        state = None if entry.is_finished else _encode(entry)
         try:
-            json = entries.render(entry)
+            stored = _rendered(entry, state)
         except Exception as error:
             self._count_fault("rendering an entry", error)
             return
-        state = None if _is_finished(entry) else _encode(entry)
-        stored = StoredEntry(entry.id, json, entry.request_body.kept, entry.response_body.kept, state)
         self._store.put_entry(self.session_id, stored)
+        assert stored.summary is not None
+        changes = self._changes.get(entry.id, Changes.NOTHING)
+        if entry.is_finished:
+            changes |= Changes.FINISHED
+        if entry.id not in self._stored_open:
+            changes |= Changes.ADDED
+        self._rendered.append((entry.id, stored.summary, changes))
 
-    def _touch(self, entry_id: str) -> Entry:
+    def _touch(self, entry_id: str, changes: Changes = Changes.NOTHING) -> Entry:
         if (entry := self._open.get(entry_id)) is None:
             raise UnknownEntryError
-        self._dirty[entry_id] = entry
+        self._note(entry, changes)
         return entry
+
+    def _note(self, entry: Entry, changes: Changes) -> None:
+        """Note that an entry has changed, and is to be written."""
+        self._dirty[entry.id] = entry
+        self._changes[entry.id] = self._changes.get(entry.id, Changes.NOTHING) | changes
 
     def _keep(self, entry: Entry, side: Side, start: int, data: bytes) -> None:
         body = _body(entry, side)
@@ -333,23 +380,24 @@ class Recording:
 
     def _entry_started(self, record: records.EntryStarted) -> None:
         entry = entries.started(record, self._connections[record.connection])
-        self._open[entry.id] = self._dirty[entry.id] = entry
+        self._open[entry.id] = entry
+        self._note(entry, Changes.NOTHING)
 
     def _request_changed(self, record: records.RequestChanged) -> None:
-        self._touch(record.entry).request = record.head
+        self._touch(record.entry, Changes.REQUEST).request = record.head
 
     def _body_chunk(self, record: records.BodyChunk) -> None:
-        self._keep(self._touch(record.entry), record.side, record.offset, record.data)
+        self._keep(self._touch(record.entry, Changes.BODY), record.side, record.offset, record.data)
 
     def _request_finished(self, record: records.RequestFinished) -> None:
-        entry = self._touch(record.entry)
+        entry = self._touch(record.entry, Changes.BODY)
         entry.instants.released = record.released
         entry.instants.request_end = record.at
         entry.request_body.trailers = record.trailers
         self._finish_body(entry, "request", record.body, record.size)
 
     def _response_started(self, record: records.ResponseStarted) -> None:
-        entry = self._touch(record.entry)
+        entry = self._touch(record.entry, Changes.RESPONSE)
         entry.response = record.head
         entry.response_body = Body(kept=0)
         entry.instants.response_start = record.at
@@ -361,7 +409,7 @@ class Recording:
         entry.instants.connecting = record.connecting or entry.instants.connecting
 
     def _response_finished(self, record: records.ResponseFinished) -> None:
-        entry = self._touch(record.entry)
+        entry = self._touch(record.entry, Changes.BODY | (Changes.RESPONSE if record.head else Changes.NOTHING))
         entry.response = record.head or entry.response
         entry.response_body.trailers = record.trailers
         entry.instants.response_end = record.at
@@ -372,6 +420,7 @@ class Recording:
     def _entry_failed(self, record: records.EntryFailed) -> None:
         entry = self._touch(record.entry)
         entry.instants.failed = record.at
+        entry.error = record.message
         entry.ended = True
         self._connected(entry, record)
         _give_up_bodies(entry)
@@ -393,9 +442,10 @@ class Recording:
         self._keep_message(entry, begins, messages.render_continued(record), ends=not record.more)
 
     def _keep_message(self, entry: Entry, begins: int, json: bytes, *, ends: bool) -> None:
-        self._messages.append(Message(entry.id, entry.message_count, begins, json, ends))
+        self._messages.append(Message(entry.id, entry.message_count, begins, json, ends, entry.whole_messages))
         self._pending_bytes += len(json)
         entry.message_count += 1
+        entry.whole_messages += ends
 
     def _entry_ended(self, record: records.EntryEnded) -> None:
         self._touch(record.entry).ended = True
@@ -405,7 +455,7 @@ class Recording:
         for entry_id in record.cut:
             if (entry := self._open.get(entry_id)) is not None:
                 _end(entry)
-                self._dirty[entry_id] = entry
+                self._note(entry, Changes.NOTHING)
         for key in self._connections.keys() - set(record.connections):
             self._client_disconnected(records.ClientDisconnected(key))
         self.trouble.drop(record.missed + len(record.cut), record.since, record.until)
@@ -427,10 +477,16 @@ def _ended(stored: StoredEntry, state: bytes) -> StoredEntry:
     try:
         entry = _decode_state(state)
         _end(entry)
-        json = entries.render(entry)
+        return _rendered(entry, None)
     except Exception:
         return stored._replace(state=None)
-    return StoredEntry(stored.id, json, entry.request_body.kept, entry.response_body.kept, None)
+
+
+def _rendered(entry: Entry, state: bytes | None) -> StoredEntry:
+    """Return an entry as it is to be written."""
+    answer = entries.as_session_entry(entry)
+    kept = entry.request_body.kept, entry.response_body.kept
+    return StoredEntry(entry.id, render_entry(answer), *kept, state, summary(entry, answer))
 
 
 def _end(entry: Entry) -> None:
@@ -443,10 +499,6 @@ def _give_up_bodies(entry: Entry) -> None:
     for body in (entry.request_body, entry.response_body):
         if body.size is None and not body.kept:
             body.kept = None
-
-
-def _is_finished(entry: Entry) -> bool:
-    return entry.ended and entry.connection.owner.known
 
 
 def _body(entry: Entry, side: Side) -> Body:

@@ -224,6 +224,40 @@ class SessionStatus(Model):
     """What it may take; null: no limit."""
 
 
+class EntrySummary(Model):
+    """What a list shows of an entry."""
+
+    id: str
+    """A ULID."""
+    method: str | None
+    url: str
+    status_code: Annotated[int, Field(ge=0, le=0xFFFF)] | None
+    """Null until response headers have arrived."""
+    started_at: str
+    """When the entry began: RFC 3339, UTC, milliseconds."""
+    duration: Milliseconds | None
+    """From the entry's start to the end of the exchange; null until then."""
+    request_body_size: Bytes | None
+    """Bytes of the request's body as transferred; null while unknown."""
+    response_body_size: Bytes | None
+    """Bytes of the response's body as transferred; null while unknown."""
+    mime_type: str | None
+    """The media type of the response, lower case, without its parameters."""
+    is_web_socket: bool
+    is_finished: bool
+    """True once nothing of the entry will change any more."""
+    error: str | None
+    """Why there is no complete response; null if there is one, or may be one yet."""
+
+
+class EntryPage(Model):
+    """Summaries in the order that was asked for, and where the next page begins."""
+
+    entries: list[EntrySummary]
+    next: str | None
+    """The entry to pass as `after` for the next page; null if there is none."""
+
+
 class NoParams(Model):
     """For methods without parameters."""
 
@@ -250,6 +284,118 @@ class BodyParams(Model):
     """`text`: in the charset of content-type, else UTF-8; `base64`: the bytes."""
 
 
+class QueryParams(Model):
+    """Which entries of a session, and how many at once."""
+
+    session_id: str
+    filter: str | None = None
+    """An expression in mitmproxy's filter language, such as `~d example.com & ~c 404`; null: all entries."""
+    after: str | None = None
+    """The entry after which the page begins, in the order asked for; null: at the beginning."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    """How many entries a page has at the most."""
+    order: Literal["oldest", "newest"] = "oldest"
+    """Which entries come first, by their creation."""
+    entry_ids: Annotated[list[str], Field(max_length=1000)] | None = None
+    """Only these entries; null: all."""
+
+
+type EventName = Literal["entry_added", "entry_updated", "websocket_message_added", "body_chunk", "opened", "closed"]
+
+
+class SubscribeParams(Model):
+    """What to be told of."""
+
+    session_id: str | None = None
+    """Only of this session; null: of every session of the endpoint."""
+    events: list[EventName] | None = None
+    """Which notifications to send, by their names without `sessions/`; null: all but `body_chunk`."""
+    after: str | None = None
+    """The last entry that is known, or the session's id for none: what has come and changed since is told first.
+
+    Null: only what happens from now on.
+    """
+
+
+class UnsubscribeParams(Model):
+    """Which subscription to end."""
+
+    subscription_id: str
+
+
+type Change = Literal["request", "response", "body", "process", "finished"]
+
+
+class Notice(Model):
+    """The base of notifications: which subscription they are for."""
+
+    subscription_id: str
+
+
+class EntryAdded(Notice):
+    """An entry has begun. Every entry is announced exactly once to each subscription, in order of creation."""
+
+    session_id: str
+    entry: EntrySummary
+    """As it is now. Its end is told by a notification of its own."""
+
+
+class EntryUpdated(Notice):
+    """An entry that was added has changed. The last one of an entry, and only that, has `finished` in its changes."""
+
+    session_id: str
+    entry: EntrySummary
+    """As it is now."""
+    changes: list[Change]
+    """What has changed: the request's head, the response's head, a body, the process that was found; `finished`:
+    nothing will change any more. Of what was missed, all that there is."""
+
+
+class WebSocketMessageAdded(Notice):
+    """A WebSocket message is complete."""
+
+    session_id: str
+    entry_id: str
+    index: Annotated[int, Field(ge=0)]
+    """Its place in the result of `sessions/get_websocket_messages`."""
+    message: WebSocketMessage | None
+    """Null if the message is longer than 256 KiB: then it is to be fetched."""
+
+
+class BodyChunk(Notice):
+    """Bytes of a body have arrived. Only for subscriptions that ask for it."""
+
+    session_id: str
+    entry_id: str
+    side: Literal["request", "response"]
+    offset: Annotated[int, Field(ge=0)]
+    """Where the bytes stand in the body as transferred; 0 begins it anew."""
+    data: str
+    """The bytes in base64, as transferred."""
+
+
+class SessionOpened(Notice):
+    """A session has begun."""
+
+    session: Session
+
+
+class SessionClosed(Notice):
+    """A session has ended."""
+
+    session: Session
+
+
+class Lagged(Notice):
+    """The client has not kept up, and the subscription has ended: this is its last notification."""
+
+    session_id: str
+    after: str
+    """What to pass to `sessions/subscribe` as `after` to be told of what was missed."""
+    missed: Annotated[int, Field(ge=1)]
+    """How many notifications were not sent."""
+
+
 def _renderer(shape: Any) -> Callable[[Any], bytes]:
     adapter: TypeAdapter[Any] = TypeAdapter(shape)
 
@@ -267,3 +413,5 @@ render_sessions = _renderer(list[Session])
 """Return the JSON of a list of sessions. Raises `pydantic.ValidationError`."""
 render_status = _renderer(SessionStatus)
 """Return the JSON of a `SessionStatus`. Raises `pydantic.ValidationError`."""
+render_summary = _renderer(EntrySummary)
+"""Return the JSON of an `EntrySummary`. Raises `pydantic.ValidationError`."""

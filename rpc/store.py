@@ -19,6 +19,8 @@ from rpc.eviction import Eviction, size_of, wal_limit
 from rpc.records import Side
 from rpc.runs import Run
 from rpc.store_format import BUSY_SECONDS, StoreError
+from rpc.summaries import Summary
+from rpc.summary_table import Changed, Position, Row, SummaryTable
 
 __all__ = ["BodyChangedError", "BodyData", "SqliteStore", "Store", "StoreError", "StoredBody", "StoredEntry"]
 
@@ -41,7 +43,7 @@ class BodyChangedError(Exception):
 class StoredEntry(NamedTuple):
     """An entry as it is written: its JSON, how many bytes of each body are kept (null: none is), and its state.
 
-    `state` is null once nothing more will change.
+    `state` is null once nothing more will change. Without a summary, the entry keeps the one that it has, if any.
     """
 
     id: str
@@ -49,6 +51,7 @@ class StoredEntry(NamedTuple):
     request_kept: int | None
     response_kept: int | None
     state: bytes | None
+    summary: Summary | None = None
 
 
 class BodyData(Protocol):
@@ -155,6 +158,29 @@ class Store(Protocol):
         """
         ...
 
+    def position(self, session_id: str, entry_id: str | None = None) -> Position | None:
+        """Return the point that a session has reached; with an id, the one at which that entry had just been added.
+
+        The session's own id stands for its beginning.
+        """
+        ...
+
+    def last_entry_id(self, session_id: str) -> str | None:
+        """Return the id of the entry that a session has had last."""
+        ...
+
+    def summaries(self, session_id: str, number: int, limit: int, *, newest_first: bool = False) -> list[Row]:
+        """Return the summaries of the entries beyond a number, in order of creation or against it."""
+        ...
+
+    def summary(self, session_id: str, entry_id: str) -> Row | None:
+        """Return the summary of one entry."""
+        ...
+
+    def changes(self, session_id: str, through: int, after: Position, limit: int) -> list[Changed]:
+        """Return the entries up to the number `through` that have changed since a point, in order of change."""
+        ...
+
     def entry_json(self, session_id: str, entry_id: str) -> bytes | None:
         """Return an entry's JSON."""
         ...
@@ -253,6 +279,7 @@ class SqliteStore:
             self._connection = self._connect()
             self._syncing = self._connect(any_thread=True)
         self._eviction = Eviction(self._connection, max_bytes)
+        self._summaries = SummaryTable(self._connection)
 
     def _connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -303,6 +330,7 @@ class SqliteStore:
         for session, (entries, size) in self._added.items():
             self._connection.execute(sql, (entries, size, session))
         self._connection.execute("COMMIT")
+        self._summaries.committed()
         self._added.clear()
         for key in self._finished:
             self._entry_numbers.pop(key, None)
@@ -313,6 +341,7 @@ class SqliteStore:
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        self._summaries.rolled_back()
         self._added.clear()
         self._finished.clear()
         self._entry_numbers.clear()
@@ -362,7 +391,9 @@ class SqliteStore:
         if key in self._entry_numbers or not self._inserts_entry(session_id, entry):
             number = self._entry_numbers[key] = self._entry_number(session_id, entry.id) or 0
             sql = "UPDATE entry SET json = ?, request_kept = ?, response_kept = ?, state = ? WHERE number = ?"
-            self._write(sql, (*entry[1:], number))
+            self._write(sql, (entry.json, entry.request_kept, entry.response_kept, entry.state, number))
+        if entry.summary is not None:
+            self._summaries.put(self._session_number(session_id) or 0, self._entry_numbers[key], entry.summary)
         if entry.state is None:
             self._finished.append(key)
 
@@ -372,7 +403,7 @@ class SqliteStore:
             "INSERT INTO entry (session, id, json, request_kept, response_kept, state) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING"
         )
-        cursor = self._write(sql, (self._session_number(session_id), *entry))
+        cursor = self._write(sql, (self._session_number(session_id), *entry[:-1]))
         if cursor.rowcount == 0:
             return False
         assert cursor.lastrowid is not None
@@ -469,6 +500,41 @@ class SqliteStore:
         while rows := self._connection.execute(sql, (session, last, IDS_PER_PAGE)).fetchall():
             yield [entry_id for _, entry_id in rows]
             last = rows[-1][0]
+
+    def position(self, session_id: str, entry_id: str | None = None) -> Position | None:
+        """Return the point that a session has reached, or at which an entry had just been added."""
+        if (session := self._session_number(session_id)) is None:
+            return None
+        if entry_id is None:
+            return self._summaries.end(session)
+        if entry_id == session_id:
+            return Position(0, 0)
+        number = self._entry_number(session_id, entry_id)
+        return None if number is None else self._summaries.before_changes(session, number)
+
+    def last_entry_id(self, session_id: str) -> str | None:
+        """Return the id of the entry that a session has had last."""
+        sql = "SELECT id FROM entry WHERE session = ? ORDER BY number DESC LIMIT 1"
+        row = self._connection.execute(sql, (self._session_number(session_id),)).fetchone()
+        return row[0] if row else None
+
+    def summaries(self, session_id: str, number: int, limit: int, *, newest_first: bool = False) -> list[Row]:
+        """Return the summaries of the entries beyond a number, in order of creation or against it."""
+        if (session := self._session_number(session_id)) is None:
+            return []
+        page = self._summaries.before if newest_first else self._summaries.added
+        return page(session, number, limit)
+
+    def summary(self, session_id: str, entry_id: str) -> Row | None:
+        """Return the summary of one entry."""
+        session, number = self._session_number(session_id), self._entry_number(session_id, entry_id)
+        rows = self._summaries.row(session, number) if session is not None and number is not None else []
+        return rows[0] if rows else None
+
+    def changes(self, session_id: str, through: int, after: Position, limit: int) -> list[Changed]:
+        """Return the entries up to the number `through` that have changed since a point, in order of change."""
+        session = self._session_number(session_id)
+        return [] if session is None else self._summaries.changed(session, through, after, limit)
 
     def entry_json(self, session_id: str, entry_id: str) -> bytes | None:
         """Return an entry's JSON."""

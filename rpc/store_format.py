@@ -95,7 +95,49 @@ UPDATE session SET
 `eviction.through`: bodies and messages of the entries up to this number are given up.
 """
 
-STEPS = (FIRST_VERSION, RUNS_AND_LIMITS)
+SUMMARIES = """
+CREATE TABLE summary (
+    session INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    added INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    json BLOB NOT NULL,
+    request_type TEXT,
+    response_type TEXT,
+    PRIMARY KEY (session, entry)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX summary_changes ON summary (session, changed);
+INSERT INTO summary
+    WITH text AS MATERIALIZED (SELECT session, number, state, CAST(json AS TEXT) AS entry FROM entry),
+    valid AS MATERIALIZED (
+        SELECT *,
+            (SELECT group_concat(value ->> 1, ', ') FROM json_each(entry, '$.request.headers')
+                WHERE lower(value ->> 0) = 'content-type') AS request_type,
+            (SELECT group_concat(value ->> 1, ', ') FROM json_each(entry, '$.response.headers')
+                WHERE lower(value ->> 0) = 'content-type') AS response_type
+        FROM text WHERE json_valid(entry)
+    )
+    SELECT session, number, number, number, CAST(json_object(
+        'id', entry ->> '$.id',
+        'method', entry ->> '$.request.method',
+        'url', entry ->> '$.url',
+        'statusCode', entry ->> '$.response.statusCode',
+        'startedAt', entry ->> '$.timings.startedAt',
+        'duration', iif(state IS NOT NULL, NULL,
+            coalesce(entry ->> '$.timings.blocked', 0) + coalesce(entry ->> '$.timings.dns', 0)
+            + coalesce(entry ->> '$.timings.connect', 0) + coalesce(entry ->> '$.timings.send', 0)
+            + coalesce(entry ->> '$.timings.wait', 0) + coalesce(entry ->> '$.timings.receive', 0)),
+        'requestBodySize', entry ->> '$.request.bodySize',
+        'responseBodySize', entry ->> '$.response.bodySize',
+        'mimeType', nullif(lower(trim(substr(response_type, 1, instr(response_type || ';', ';') - 1))), ''),
+        'isWebSocket', json(entry -> '$.isWebSocket'),
+        'isFinished', json(iif(state IS NULL, 'true', 'false')),
+        'error', NULL
+    ) AS BLOB), request_type, response_type FROM valid;
+"""
+"""What lists show of entries. In old files each entry is a revision of its own, and no reason of a failure is known."""
+
+STEPS = (FIRST_VERSION, RUNS_AND_LIMITS, SUMMARIES)
 """What makes version n + 1 of version n. A step that has been published never changes; new stores take them all."""
 
 VERSION = len(STEPS)

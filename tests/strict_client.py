@@ -379,7 +379,81 @@ status = fields(
     storeLimit=optional(u64),
 )
 
+
+def _finished_with_its_duration(value: Any, path: str) -> None:
+    if value["error"] is not None and value["isFinished"] and value["duration"] is None:
+        _reject(f"{path}.duration", "null, but the exchange has failed")
+    if value["mimeType"] is not None and (value["mimeType"] != value["mimeType"].lower() or ";" in value["mimeType"]):
+        _reject(f"{path}.mimeType", f"not a lower-case type without parameters: {value['mimeType']!r}")
+
+
+summary = all_of(
+    fields(
+        id=ulid,
+        method=optional(string),
+        url=url,
+        statusCode=optional(u16),
+        startedAt=instant,
+        duration=optional(u64),
+        requestBodySize=optional(u64),
+        responseBodySize=optional(u64),
+        mimeType=optional(non_empty),
+        isWebSocket=boolean,
+        isFinished=boolean,
+        error=optional(string),
+    ),
+    _finished_with_its_duration,
+)
+page = fields(
+    entries=all_of(array(summary), unique(lambda item: item["id"])),
+    next=optional(ulid),
+)
+
+
+def _true(value: Any, path: str) -> None:
+    if value is not True:
+        _reject(path, f"not true: {value!r}")
+
+
+_CHANGES = ("request", "response", "body", "process", "finished")
+
+
+def _finished_when_said(value: Any, path: str) -> None:
+    if "finished" in value["changes"] and not value["entry"]["isFinished"]:
+        _reject(path, "finished, but the summary says that it is not")
+
+
+_NOTIFICATIONS: dict[str, Check] = {
+    "sessions/entry_added": fields(subscriptionId=non_empty, sessionId=ulid, entry=summary),
+    "sessions/entry_updated": all_of(
+        fields(
+            subscriptionId=non_empty,
+            sessionId=ulid,
+            entry=summary,
+            changes=all_of(array(_one_of(_CHANGES)), unique(lambda item: item)),
+        ),
+        _finished_when_said,
+    ),
+    "sessions/websocket_message_added": fields(
+        subscriptionId=non_empty, sessionId=ulid, entryId=ulid, index=u64, message=optional(message)
+    ),
+    "sessions/body_chunk": fields(
+        subscriptionId=non_empty,
+        sessionId=ulid,
+        entryId=ulid,
+        side=_one_of(("request", "response")),
+        offset=u64,
+        data=base64_data,
+    ),
+    "sessions/opened": fields(subscriptionId=non_empty, session=session),
+    "sessions/closed": fields(subscriptionId=non_empty, session=session),
+    "sessions/lagged": fields(subscriptionId=non_empty, sessionId=ulid, after=ulid, missed=u64),
+}
+
 _RESULTS: dict[str, Check] = {
+    "sessions/query": optional(page),
+    "sessions/subscribe": optional(non_empty),
+    "sessions/unsubscribe": optional(_true),
     "sessions/list": all_of(array(session), unique(lambda item: item["id"])),
     "sessions/get_entry_ids": optional(all_of(array(ulid), unique(lambda item: item))),
     "sessions/get_listener_port": optional(u16),
@@ -480,3 +554,14 @@ def check(method: str, text: str, *, encoding: str = "text") -> Any:
         _reject("answer.jsonrpc", f"not 2.0: {answer['jsonrpc']!r}")
     check_result(method, answer["result"], encoding=encoding)
     return answer["result"]
+
+
+def check_notification(text: str) -> tuple[str, dict[str, Any]]:
+    """Return method and parameters in the raw text of a notification. Raises `Rejected`."""
+    notification = parse(text)
+    fields(jsonrpc=_one_of(("2.0",)), method=_one_of(tuple(_NOTIFICATIONS)), params=lambda *_: None)(
+        notification, "notification"
+    )
+    method, params = notification["method"], notification["params"]
+    _NOTIFICATIONS[method](params, "params")
+    return method, params

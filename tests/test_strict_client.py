@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.strict_client import Rejected, check, check_base64, check_entry, check_messages, check_result, ids_of
+from tests.strict_client import (
+    Rejected,
+    check,
+    check_base64,
+    check_entry,
+    check_messages,
+    check_notification,
+    check_result,
+    ids_of,
+)
 
 ID = "01JD8Z7V2NDQ31SRQS54PZAQA0"
 SESSION = "01JD8Z7T5M0E9R3Q6W2XKY4ABC"
@@ -545,3 +554,69 @@ def test_it_takes_an_escaped_pair_of_surrogates() -> None:
 def test_ids_of_returns_every_id_that_there_is() -> None:
     plain = changed({"tls": NO_TLS, "http2": None})
     assert ids_of([ENTRY, plain]) == [ID, ENTRY["tls"]["connectionId"], ENTRY["http2"]["connectionId"], ID]
+
+
+# Summaries and notifications
+
+SUMMARY: dict[str, Any] = {
+    "id": ID,
+    "method": "GET",
+    "url": "https://example.com/search?q=1",
+    "statusCode": 200,
+    "startedAt": "2026-11-24T14:55:06.836Z",
+    "duration": 95,
+    "requestBodySize": 0,
+    "responseBodySize": 648,
+    "mimeType": "text/html",
+    "isWebSocket": False,
+    "isFinished": True,
+    "error": None,
+}
+UPDATED: dict[str, Any] = {
+    "subscriptionId": "1",
+    "sessionId": SESSION,
+    "entry": SUMMARY,
+    "changes": ["body", "finished"],
+}
+
+
+def notification(method: str, params: dict[str, Any], **members: Any) -> str:
+    return json.dumps({"jsonrpc": "2.0", "method": f"sessions/{method}", "params": params} | members)
+
+
+def test_notifications_and_pages_are_taken() -> None:
+    check_result("sessions/query", {"entries": [SUMMARY], "next": ID})
+    assert check_notification(notification("entry_updated", UPDATED)) == ("sessions/entry_updated", UPDATED)
+    lagged = {"subscriptionId": "1", "sessionId": SESSION, "after": ID, "missed": 3}
+    assert check_notification(notification("lagged", lagged)) == ("sessions/lagged", lagged)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"mimeType": "text/html; charset=utf-8"}, "result.entries[0].mimeType"),
+        ({"duration": 1.5}, "result.entries[0].duration"),
+        ({"error": "reset", "duration": None}, "result.entries[0].duration"),
+        ({"isFinished": None}, "result.entries[0].isFinished"),
+    ],
+)
+def test_wrong_summary_is_rejected(change: dict[str, Any], path: str) -> None:
+    with pytest.raises(Rejected) as rejected:
+        check_result("sessions/query", {"entries": [SUMMARY | change], "next": None})
+    assert rejected.value.path == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        notification("entry_updated", UPDATED, id=1),
+        notification("entry_changed", UPDATED),
+        notification("entry_updated", UPDATED | {"changes": ["body", "body"]}),
+        notification("entry_updated", UPDATED | {"entry": SUMMARY | {"isFinished": False}}),
+        notification("entry_added", UPDATED),
+        notification("lagged", {"subscriptionId": "1", "sessionId": SESSION, "after": None, "missed": 3}),
+    ],
+)
+def test_wrong_notification_is_rejected(text: str) -> None:
+    with pytest.raises(Rejected):
+        check_notification(text)

@@ -637,7 +637,7 @@ def test_port_is_free_again_after_close() -> None:
 
 def test_fault_of_the_dispatcher_is_logged_and_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Dispatcher):
-        async def answer(self, text: str) -> str | None:
+        async def answer(self, text: str, caller: object = None) -> str | None:  # noqa: ARG002
             raise OSError(text)
 
     async def scenario(served: Endpoint) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from contextlib import closing
@@ -11,6 +12,7 @@ from rpc import store_format
 from rpc.recording import end_abandoned
 from rpc.store import SqliteStore, StoreError
 from rpc.store_format import APPLICATION_ID, STEPS, VERSION
+from tests import strict_client
 
 STORES = Path(__file__).parent / "stores"
 OLD_SESSION = "01JD8Z7T5M0E9R3Q6W2XKY4ABC"
@@ -224,3 +226,19 @@ def test_copy_made_while_the_store_is_in_use_can_be_opened(tmp_path: Path) -> No
         store.open_session("later", "name", 0.0)
     with closing(SqliteStore(tmp_path / "copy.db")) as copy:
         assert copy.sessions() == [("session", "name")]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_entries_of_versions_without_summaries_get_them(tmp_path: Path, version: int) -> None:
+    with closing(SqliteStore(old_store(tmp_path, version))) as store:
+        rows = store.summaries(OLD_SESSION, 0, 10)
+        summaries = [json.loads(row.summary.json) for row in rows]
+        for summary in summaries:
+            strict_client.summary(summary, "summary")
+        assert [summary["id"] for summary in summaries] == [ANSWERED, SOCKET, HALF]
+        assert [summary["isWebSocket"] for summary in summaries] == [False, True, False]
+        assert [summary["statusCode"] for summary in summaries] == [200, 101, None]
+        assert (summaries[0]["mimeType"], summaries[0]["duration"], summaries[2]["duration"]) == ("text/plain", 3, None)
+        position = store.position(OLD_SESSION, ANSWERED)
+        assert position is not None
+        assert [row.number for row in store.changes(OLD_SESSION, position.number, position, 10)] == [1]

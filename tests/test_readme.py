@@ -13,6 +13,7 @@ import pytest
 from addon.entries import OPTIONS
 from rpc.methods import Methods
 from rpc.store import SqliteStore
+from rpc.subscriptions import Subscriptions
 from tests.peers.clients import curl
 from tests.peers.origin import Origin, answer
 from tests.peers.programs import PACKAGES, program
@@ -48,7 +49,8 @@ def test_every_method_has_a_section_and_every_section_a_method(tmp_path: Path) -
     titles = re.findall(r"^### (.*)$", section("The API"), re.MULTILINE)
     named = {name for title in titles for name in re.findall(r"`([a-z]+/\w+)`", title)}
     store = SqliteStore(tmp_path / "entries.db")
-    assert {method.name for method in Methods(store, None).all()} <= named
+    methods = [*Methods(store, None).all(), *Subscriptions(store, None).methods()]
+    assert {method.name for method in methods} <= named
     store.close()
 
 

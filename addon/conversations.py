@@ -62,6 +62,7 @@ class Conversation:
         self._link.send(record, len(content))
         return None if (room := self._link.room()) is None else iter((room,))
 
+    @guarded
     def passed(self, frame: SavedFrame, socket: WebSocketData) -> None:
         """Take in that a message has gone through every addon; the frame says what mitmproxy does not keep of it."""
         self._save(frame)

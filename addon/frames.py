@@ -73,10 +73,15 @@ class Incoming:
         except ParseFailed:
             self._see_refused()
             raise
-        if frame is not None:
+        if frame is None:
+            if self._parser.header is not None or self._parser.buffer.buffer:
+                self._see_beginning()
+        elif frame.opcode < Opcode.CLOSE and frame.frame_finished and self._frame_began is None:
+            # A data frame that has come at once, as most do: this is the path of every message.
+            if self._message_began is None:
+                self._message_began = self.arrived
+        else:
             self._see(frame)
-        elif self._parser.header is not None or self._parser.buffer.buffer:
-            self._see_beginning()
         return frame
 
     def _see_beginning(self) -> None:
@@ -213,22 +218,17 @@ class TappedWebsocketLayer(WebsocketLayer):
         if (telling := conversation.message(frame, content)) is not None:
             yield from _waiting(telling)
         yield hook
-        self._pass(conversation, message, frame, content)
+        if message.content is not content:
+            frame = structs.replace(frame, data=content)
+        conversation.passed(frame, self.flow.websocket)
 
     def _send_injected(self, conversation: Conversation, message: WebSocketMessage) -> Telling:
         if not message.dropped:
             now = time.time()
             frame = SavedFrame(kind_of(message), message.from_client, now, now)
             yield from conversation.message(frame, message.content) or ()
-            self._pass(conversation, message, frame, message.content)
-
-    @guarded
-    def _pass(self, conversation: Conversation, message: WebSocketMessage, frame: SavedFrame, content: bytes) -> None:
-        """Take in that the addons are done with a message that came with this content."""
-        assert self.flow.websocket is not None
-        if message.content is not content:
-            frame = structs.replace(frame, data=content)
-        conversation.passed(frame, self.flow.websocket)
+            assert self.flow.websocket is not None
+            conversation.passed(frame, self.flow.websocket)
 
     @guarded
     def _end(self, conversation: Conversation) -> None:

@@ -27,7 +27,12 @@ from rpc import records
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.005
-"""How long records may gather before they are written: fewer, larger writes cost the proxy less."""
+"""How long records gather before they are written."""
+
+APART_SECONDS = 0.02
+"""How long after the last time records are written again: what comes steadily goes in fewer, larger writes. Each wakes
+the child, which costs the proxy more than all the rest of telling it a small record.
+"""
 
 START_SECONDS = 30.0
 """How long the child may take to come up."""
@@ -82,6 +87,7 @@ class Link:
         self._takes_frames = False
         self._is_ending = False
         self._is_closed = False
+        self._flushed = 0.0
 
     async def start(self, configuration: records.Configuration) -> int:
         """Start the child and return the port of its endpoint. Raises `ChildError`."""
@@ -108,13 +114,15 @@ class Link:
     def gather(self) -> None:
         """Write what has gathered in a little while."""
         if self._gathering is None and not self._is_closed:
-            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+            delay = max(GATHER_SECONDS, self._flushed + APART_SECONDS - time.monotonic())
+            self._gathering = asyncio.get_running_loop().call_later(delay, self.flush)
 
     def flush(self) -> None:
         """Write what has gathered, and what `on_gathered` has to add to it."""
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
+        self._flushed = time.monotonic()
         self.on_gathered()
         self._write_gathered()
 

@@ -106,6 +106,23 @@ def test_what_is_sent_before_the_child_is_there_is_stored(path: Path) -> None:
     assert ids(path) == IDS[:2]
 
 
+def test_what_comes_steadily_is_written_less_often() -> None:
+    async def delay(link: Link, *, flushed: float) -> float:
+        loop = asyncio.get_running_loop()
+        link._flushed = loop.time() + flushed
+        link.send(records.EntryEnded(IDS[0]))
+        assert link._gathering is not None
+        left = link._gathering.when() - loop.time()
+        link.flush()
+        return left
+
+    async def scenario(link: Link) -> None:
+        assert await delay(link, flushed=-1) <= linking.GATHER_SECONDS
+        assert await delay(link, flushed=9) > 8  # it cannot have been, but the machine may be slow
+
+    run(scenario)
+
+
 def test_child_that_cannot_serve_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a database")
 

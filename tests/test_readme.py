@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,9 @@ def test_every_option_is_in_the_table_with_its_default_and_none_else_is() -> Non
 def test_every_method_has_a_section_and_every_section_a_method(tmp_path: Path) -> None:
     titles = re.findall(r"^### (.*)$", section("The API"), re.MULTILINE)
     named = {name for title in titles for name in re.findall(r"`([a-z]+/\w+)`", title)}
-    store = SqliteStore(tmp_path / "entries.db")
-    methods = [*Methods(store, None).all(), *Subscriptions(store, None).methods()]
+    with closing(SqliteStore(tmp_path / "entries.db")) as store:
+        methods = [*Methods(store, None).all(), *Subscriptions(store, None).methods()]
     assert {method.name for method in methods} <= named
-    store.close()
 
 
 def test_the_first_two_commands_are_those_that_run_it_and_its_tests() -> None:

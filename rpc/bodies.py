@@ -75,6 +75,14 @@ def _joined(pieces: Iterable[bytes]) -> bytes | None:
     return b"".join(held)
 
 
+def plain(body: Body) -> bytes:
+    """Return the whole body with its content encoding undone, however large it is. Raises `BodyChangedError`."""
+    try:
+        return b"".join(undone(body.data.pieces(), body.codings, complete=body.complete))
+    except CodingError:
+        return b"".join(body.data.pieces())
+
+
 async def in_pieces(body: Body, encoding: Encoding) -> AsyncGenerator[str]:
     """Return the body as the pieces of a JSON string, once it is known which bytes they will be."""
     codings = body.codings if await _can_be_undone(body) else ()

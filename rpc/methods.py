@@ -143,7 +143,7 @@ class Methods(NamedTuple):
         def get_body(params: BodyParams) -> str | Awaitable[Text]:
             self._flush(params.entry_id)
             stored = self.store.body(params.session_id, params.entry_id, side)
-            if stored is None or (body := _body(stored, side)) is None:
+            if stored is None or (body := body_of(stored, side)) is None:
                 return NULL
             return at_once(body, params.encoding) or in_pieces(body, params.encoding)
 
@@ -162,7 +162,8 @@ async def _array(pieces: Iterator[bytes]) -> AsyncGenerator[str]:
     yield "]"
 
 
-def _body(stored: StoredBody, side: Side) -> Body | None:
+def body_of(stored: StoredBody, side: Side) -> Body | None:
+    """Return a stored body as its entry's header fields say it is to be read; null if it is not there."""
     messages = _decode_messages(stored.entry_json)
     message = messages.request if side == "request" else messages.response
     if message is None or stored.data is None:

@@ -1,7 +1,8 @@
 """The command line: what each command takes, and what its end means.
 
-A command that is about entries takes, last, where to look: a store, a capture, or the URL of an endpoint. It is a
-function of the parsed arguments that returns the exit code; what goes wrong is an exception whose text is a sentence.
+A command that is about entries takes, last, where to look: a store, a capture, or the URL of an endpoint; without, it
+asks the running instance. It is a function of the parsed arguments that returns the exit code; what goes wrong is an
+exception whose text is a sentence.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rpc import serving, sources
 from rpc.captures import CaptureError
 from rpc.exporting import export_har
 from rpc.progress import Progress
+from rpc.records import Access
 from rpc.store import StoreError
 
 OK, FAILED = 0, 1
@@ -40,7 +42,7 @@ PROGRAM = "python -m rpc"
 EPILOG = """\
 examples:
   uv run python -m rpc serve capture.flow       answer extensions about a capture
-  uv run python -m rpc list file.db             which sessions there are
+  uv run python -m rpc list                     the sessions of the running mitmdump
   uv run python -m rpc show 01JD8Z7V2NDQ31SRQS54PZAQA0 file.db
   uv run python -m rpc export har 01JD8Z7T5M0E9R3Q6W2XKY4ABC file.db -o session.har
   uv run python -m rpc export har last capture.flow -o capture.har
@@ -61,8 +63,13 @@ class NotFoundError(Exception):
 
 def _serve(arguments: argparse.Namespace) -> int:
     with sources.opened_store(Path(arguments.file).expanduser()) as store:
-        serving.serve(store, host=arguments.host, port=arguments.port, token=arguments.token)
+        serving.serve(store, _where(arguments))
     return OK
+
+
+def _where(arguments: argparse.Namespace) -> serving.Where:
+    access = Access(tuple(arguments.origin), arguments.tls_cert, arguments.tls_key)
+    return serving.Where(arguments.host, arguments.port, arguments.token, access)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -156,10 +163,18 @@ def _add_serve(commands: Commands) -> None:
         "--port", type=_port, default=8765, help="port to listen on; 0 picks a free one; default: %(default)s"
     )
     parser.add_argument("--token", default="", help="what clients must send; default: a new random one")
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        help="origin whose pages may connect, such as https://app.example; may be given several times",
+    )
+    parser.add_argument("--tls-cert", metavar="PEM", help="certificate to serve with TLS")
+    parser.add_argument("--tls-key", metavar="PEM", help="its private key, if that is in another file")
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", nargs="?", help=WHERE)
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help=f"{WHERE}; default: the one started last")
 
 
 def _add_list(commands: Commands) -> None:
@@ -206,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _check(made: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with exit code 2 if arguments are wrong that argparse cannot judge by themselves."""
-    if "token" in arguments and (fault := serving.token_fault(arguments.token, arguments.host)):
+    if arguments.run is _serve and (fault := _where(arguments).fault()):
         made.error(fault)
 
 

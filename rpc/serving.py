@@ -6,13 +6,17 @@ import asyncio
 import re
 import secrets
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
+from rpc.certificates import CertificateError
 from rpc.door import is_loopback
 from rpc.endpoint import Endpoint
 from rpc.jsonrpc import Dispatcher
 from rpc.methods import Methods
+from rpc.records import Access
 from rpc.store import Store
 
 TOKEN_BYTES = 32
@@ -23,6 +27,9 @@ section 2.1, RFC 9110 section 5.6.2)."""
 LEAST_TOKEN = 22
 """Characters of base64 that hold 128 bits."""
 
+ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s*]+")
+"""An origin as browsers write it (RFC 6454 section 6.1). `null` is none: any page can make itself that."""
+
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -30,30 +37,68 @@ class ServingError(Exception):
     """The endpoint cannot listen; the sentence is for the user."""
 
 
-def token_fault(token: str, host: str) -> str | None:
-    """Return what is wrong with a token that was said; null if nothing is."""
-    if not TOKEN.fullmatch(token):
-        return "--token may only have letters, digits and the characters - . _ ~ in it."
-    if token and len(token) < LEAST_TOKEN and not is_loopback(host):
-        return f"--token must have {LEAST_TOKEN} characters or more where others can reach the endpoint."
-    return None
+class Where(NamedTuple):
+    """Where to listen and who may come in; an empty token is a new random one."""
+
+    host: str
+    port: int
+    token: str = ""
+    access: Access = Access()
+
+    def fault(self) -> str | None:
+        """Return what is wrong with it; null if nothing is."""
+        if not TOKEN.fullmatch(self.token):
+            return "--token may only have letters, digits and the characters - . _ ~ in it."
+        if self._is_short and not is_loopback(self.host):
+            return f"--token must have {LEAST_TOKEN} characters or more where others can reach the endpoint."
+        if self.access.key and not self.access.certificate:
+            return "--tls-key needs --tls-cert."
+        return next(
+            (f"{origin!r} is no origin." for origin in self.access.origins if not ORIGIN.fullmatch(origin)), None
+        )
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what the user should know about who can come in."""
+        if self._is_short:
+            least = f"with less than {LEAST_TOKEN} characters"
+            yield f"--token is short: {least}, somebody else on this machine may guess it."
+        if not is_loopback(self.host):
+            yield f"The endpoint listens on {self.host}: other machines may reach it."
+            if not self.access.certificate:
+                yield "Without --tls-cert, whoever is on the way can read the token and everything that is answered."
+
+    @property
+    def _is_short(self) -> bool:
+        return 0 < len(self.token) < LEAST_TOKEN
+
+    def url(self, port: int, token: str) -> str:
+        """Return the URL of the endpoint, once it listens."""
+        scheme = "wss" if self.access.certificate else "ws"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}/?token={token}"
 
 
-def serve(store: Store, *, host: str, port: int, token: str) -> None:
-    """Serve a store until the process is told to end; an empty token is a new random one. Raises `ServingError`."""
-    asyncio.run(_serve(store, host, port, token or secrets.token_urlsafe(TOKEN_BYTES)))
+def serve(store: Store, where: Where) -> None:
+    """Serve a store until the process is told to end. Raises `ServingError`."""
+    for warning in where.warnings():
+        print(warning, file=sys.stderr)
+    asyncio.run(_serve(store, where))
 
 
-async def _serve(store: Store, host: str, port: int, token: str) -> None:
+async def _serve(store: Store, where: Where) -> None:
+    token = where.token or secrets.token_urlsafe(TOKEN_BYTES)
+    dispatcher = Dispatcher(Methods(store, None).all())
     with _told_to_end() as told:
         try:
-            dispatcher = Dispatcher(Methods(store, None).all())
-            endpoint = await Endpoint.start(dispatcher, host=host, port=port, token=token)
+            endpoint = await Endpoint.start(
+                dispatcher, host=where.host, port=where.port, token=token, access=where.access
+            )
+        except CertificateError as error:
+            raise ServingError(str(error)) from error
         except OSError as error:
-            message = f"The endpoint cannot listen on {host}:{port}: {error.strerror or error}."
+            message = f"The endpoint cannot listen on {where.host}:{where.port}: {error.strerror or error}."
             raise ServingError(message) from error
-        shown = f"[{host}]" if ":" in host else host
-        print(f"Entries endpoint: ws://{shown}:{endpoint.port}/?token={token}", flush=True)
+        print(f"Entries endpoint: {where.url(endpoint.port, token)}", flush=True)
         await told.wait()
         await endpoint.close()
 

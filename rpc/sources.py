@@ -17,6 +17,7 @@ import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
+from rpc import runfile
 from rpc.bodies import plain
 from rpc.captures import read_capture
 from rpc.methods import body_of
@@ -25,6 +26,9 @@ from rpc.store import BodyChangedError, SqliteStore, StoreError
 from rpc.store_format import MAGIC
 
 type Json = dict[str, Any]
+
+CONFDIR = Path("~/.mitmproxy")
+"""Where mitmproxy keeps its configuration, and running instances say where they are."""
 
 SCHEMES = ("ws://", "wss://")
 
@@ -177,10 +181,12 @@ def _is_store(path: Path) -> bool:
 
 @contextmanager
 def opened(said: str | None) -> Iterator[Source]:
-    """Open what the user named: a file, or the URL of an endpoint. Raises what `opened_store` does."""
+    """Open what the user named: a file, the URL of an endpoint, or, with null, the instance that was started last.
+
+    Raises what `opened_store` does.
+    """
     if said is None:
-        message = "Name a store, a capture, or the URL of a running endpoint."
-        raise SourceError(message)
+        said = _running()
     if said.startswith(SCHEMES):
         with _connected(said) as socket:
             yield RemoteSource(socket)
@@ -189,11 +195,20 @@ def opened(said: str | None) -> Iterator[Source]:
             yield StoredSource(store)
 
 
+def _running() -> str:
+    """Return the URL of the running instance that was started last."""
+    runs = runfile.running(CONFDIR.expanduser())
+    if not runs:
+        message = "No mitmdump with the addon is running: name a store, a capture, or the URL of an endpoint."
+        raise SourceError(message)
+    return f"{runs[0].run.url}?token={runs[0].run.token}"
+
+
 @contextmanager
 def _connected(url: str) -> Iterator[ClientConnection]:
     try:
         socket = connect(url, max_size=None, compression=None, proxy=None)
-    except (OSError, InvalidURI, InvalidHandshake) as error:
+    except (OSError, ValueError, InvalidURI, InvalidHandshake) as error:
         message = f"The endpoint {url.partition('?')[0]} cannot be reached: {error}."
         raise SourceError(message) from error
     with socket:

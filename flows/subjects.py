@@ -22,9 +22,10 @@ import zstandard
 from tests.peers.asgi import hypercorn
 from tests.peers.authority import Authority
 from tests.peers.clients import curl, trust, websocket
+from tests.peers.listener import HOST
 from tests.peers.node import push_client, push_origin
 from tests.peers.origin import Origin, Request, answer, origin
-from tests.peers.proxy import HOST, Proxy
+from tests.peers.proxy import Proxy
 from tests.peers.websocket import echo_server
 
 TEXT = "The quick brown fox jumps over the lazy dog. Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.\n"

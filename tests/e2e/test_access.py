@@ -18,8 +18,9 @@ from rpc import runfile
 from tests.peers.api import Api, eventually
 from tests.peers.authority import Authority
 from tests.peers.clients import curl
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import ENDPOINT, HOST, recording, running, with_script
+from tests.peers.proxy import ENDPOINT, recording, running, with_script
 
 EXTENSION = "chrome-extension://abcdefghijklmnopabcdefghijklmnop"
 PAGE = "https://app.example"

@@ -16,8 +16,9 @@ import pytest
 
 from tests.peers.api import Api, Entry, eventually
 from tests.peers.clients import curl
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, Request, answer
-from tests.peers.proxy import HOST, Proxy, recording
+from tests.peers.proxy import Proxy, recording
 
 PIECE = 256 * 1024
 STREAMED_SIZE = 200 * 1024 * 1024

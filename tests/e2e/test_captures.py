@@ -11,8 +11,9 @@ import pytest
 from flows.snapshot import Snapshot, settled
 from tests.peers.api import eventually
 from tests.peers.clients import curl, http_client
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import ENDPOINT, HOST, LISTENING, Proxy, recording, running, with_script
+from tests.peers.proxy import ENDPOINT, LISTENING, Proxy, recording, running, with_script
 
 
 def replay(confdir: Path, capture: Path, count: int, *arguments: str) -> Snapshot:

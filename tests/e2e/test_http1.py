@@ -15,8 +15,9 @@ import zstandard
 
 from tests.peers.api import eventually
 from tests.peers.clients import curl
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, Request, answer, origin
-from tests.peers.proxy import HOST, Proxy
+from tests.peers.proxy import Proxy
 
 NO_TLS = {"connectionId": None, "tlsVersion": None, "cipherSuite": None, "ja3": None, "ja4": None}
 

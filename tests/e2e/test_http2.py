@@ -17,10 +17,11 @@ from tests.peers.api import Entry, eventually
 from tests.peers.authority import Authority
 from tests.peers.clients import curl, trust
 from tests.peers.http2 import Http2Origin, Http2Peer, answering, http2_client, http2_origin
+from tests.peers.listener import HOST
 from tests.peers.nghttp2 import h2load, nghttp, nghttpd
 from tests.peers.origin import Origin, answer
 from tests.peers.programs import program
-from tests.peers.proxy import HOST, Proxy, recording
+from tests.peers.proxy import Proxy, recording
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,9 @@ from rpc.records import Side
 from rpc.store import SqliteStore
 from tests.peers.api import PATIENCE, Api, eventually
 from tests.peers.clients import websocket
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, Request, answer
-from tests.peers.proxy import HOST, Proxy, recording
+from tests.peers.proxy import Proxy, recording
 
 CHILD_KILLS = 45
 PROXY_KILLS = 5

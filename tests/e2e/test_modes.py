@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.peers.clients import curl, http_client
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import HOST, LISTENING, Proxy, recording, running
+from tests.peers.proxy import LISTENING, Proxy, recording, running
 
 
 @pytest.fixture(scope="module")

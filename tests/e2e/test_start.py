@@ -14,8 +14,9 @@ from websockets.sync.client import connect
 
 from tests.peers.api import Api, eventually
 from tests.peers.clients import curl
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import ENDPOINT, HOST, recording, running, with_script
+from tests.peers.proxy import ENDPOINT, recording, running, with_script
 
 
 def test_it_prints_one_line_with_url_and_token_also_when_quiet(confdir: Path) -> None:

@@ -25,9 +25,10 @@ from tests.peers.api import Entry, eventually
 from tests.peers.asgi import hypercorn
 from tests.peers.authority import Authority
 from tests.peers.clients import curl, http_client, trust
+from tests.peers.listener import HOST
 from tests.peers.meddler import DELAY, FAST, MISSING, SLOW
 from tests.peers.origin import Answer, Origin, Request, answer, origin
-from tests.peers.proxy import HOST, Proxy, recording
+from tests.peers.proxy import Proxy, recording
 from tests.peers.routes import Route, read_all, read_head
 from tests.peers.slow import SYN_RETRY, Relay, StalledOrigin, UpstreamProxy, slow_application
 from tests.peers.websocket import CLOSE, KEY, accept, close_payload, frame

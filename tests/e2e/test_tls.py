@@ -21,8 +21,9 @@ from tests.peers.api import PATIENCE, Api, eventually
 from tests.peers.authority import Authority
 from tests.peers.clients import curl
 from tests.peers.hellos import fingerprints, hello_in_records, hellos_in_stream
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import ENDPOINT, HOST, LISTENING, Proxy, recording, running, with_script
+from tests.peers.proxy import ENDPOINT, LISTENING, Proxy, recording, running, with_script
 from tests.peers.relay import relay
 from tests.peers.tls import Stream, TlsStream, any_context, dial, free_port, get, tunnel
 

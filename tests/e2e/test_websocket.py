@@ -26,8 +26,9 @@ from websockets.sync.client import connect
 
 from tests.peers.api import Api, Entry, eventually
 from tests.peers.clients import trust, websocket
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, Request, answer
-from tests.peers.proxy import HOST, LISTENING, Proxy, recording, running
+from tests.peers.proxy import LISTENING, Proxy, recording, running
 from tests.peers.websocket import (
     BINARY,
     CLOSE,

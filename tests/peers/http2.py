@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -15,7 +14,8 @@ from h2.connection import ConnectionState, H2Connection
 from h2.settings import SettingCodes
 
 from tests.peers.clients import trust
-from tests.peers.proxy import HOST, Proxy
+from tests.peers.listener import HOST, Listener
+from tests.peers.proxy import Proxy
 
 PATIENCE = 30.0
 """Seconds that a peer waits for the other one."""
@@ -141,27 +141,14 @@ def http2_client(proxy: Proxy, port: int | None = None, **options: Any) -> Http2
     return client
 
 
-class Http2Origin:
+class Http2Origin(Listener):
     """A listening server; `answers` by path get the connection and the stream of a request whose headers have come."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self.answers: dict[str, Callable[[Http2Peer, int], object]] = {}
         self.requests: list[h2.events.RequestReceived] = []
-        self.connections = 0
         self._tls = tls
-        self._listener = socket.create_server((HOST, 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        super().__init__()
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError, AssertionError), self._tls.wrap_socket(connection, server_side=True) as secured:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from tests.peers.listener import HOST
 from tests.peers.programs import program
-from tests.peers.proxy import HOST
 
 PATIENCE = 60.0
 """Seconds within which a program must have started, or have finished."""

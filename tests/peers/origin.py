@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
+
+from tests.peers.listener import HOST, Listener
 
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
@@ -33,34 +34,19 @@ def answer(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
     return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
 
-class Origin:
+class Origin(Listener):
     """A listening server; `answers` by path say what it sends, or do the sending."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = HOST) -> None:
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
-        self.connections = 0
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family, backlog=128)
-        self._tls = tls
-        self.host = host
-        self.port: int = self._listener.getsockname()[1]
         self.scheme = "https" if tls else "http"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._tls = tls
+        super().__init__(host)
 
     def url(self, path: str, host: str | None = None) -> str:
         host = host or (f"[{self.host}]" if ":" in self.host else self.host)
         return f"{self.scheme}://{host}:{self.port}{path}"
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:
@@ -109,7 +95,7 @@ def _body_length(head: bytes, buffer: bytes) -> int | None:
 
 
 @contextmanager
-def origin(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Origin]:
+def origin(tls: ssl.SSLContext | None = None, host: str = HOST) -> Iterator[Origin]:
     server = Origin(tls, host)
     try:
         yield server

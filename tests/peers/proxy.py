@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 
 from tests.peers.api import PATIENCE, Api
+from tests.peers.listener import HOST
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "addon" / "entries.py"
 MITMDUMP = Path(sys.executable).parent / "mitmdump"
-HOST = "127.0.0.1"
 
 LISTENING = re.compile(r"listening at (?:\*|\[?[0-9a-f.:]*?\]?):(\d+)\.?$")
 ENDPOINT = re.compile(r"^Entries endpoint: (wss?://\S+)$")

@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-HOST = "127.0.0.1"
+from tests.peers.listener import HOST, Listener
+
 PAUSE = 0.005
 """Seconds between pieces, so that each comes in a segment of its own."""
 
 type Cut = Callable[[bytes], list[bytes]]
 
 
-class Relay:
+class Relay(Listener):
     """A listening relay. `sent` has what each client has sent, by the port that the proxy sees as the client's.
 
     `cut`, if given, takes the first bytes that arrive (a ClientHello that comes at once) and returns what is sent
@@ -27,18 +28,7 @@ class Relay:
         self.sent: dict[int, bytes] = {}
         self._target = target
         self._cut = cut
-        self._listener = socket.create_server((HOST, 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        super().__init__()
 
     def _serve(self, client: socket.socket) -> None:
         """Forward both ways until one end has ended."""

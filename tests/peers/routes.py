@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.peers.proxy import HOST
+from tests.peers.listener import HOST
 
 PATIENCE = 60.0
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.peers.listener import HOST, Listener
 from tests.peers.meddler import DELAY, SLOW
 from tests.peers.origin import Origin
-from tests.peers.proxy import HOST
 
 SYN_RETRY = 1.0
 """Seconds after which Linux sends a SYN again that was not answered (RFC 6298 section 2)."""
@@ -53,24 +53,13 @@ def _join(client: socket.socket, server: socket.socket) -> None:
         back.join(30)
 
 
-class Relay:
+class Relay(Listener):
     """Accepts at once, and only later passes on what it gets: a TLS handshake through it is slow."""
 
     def __init__(self, port: int, seconds: float) -> None:
         self.seconds = seconds
         self._target = port
-        self._listener = socket.create_server((HOST, 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        super().__init__()
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from tests.peers.proxy import HOST
+from tests.peers.listener import HOST
 
 TIMEOUT = 30.0
 

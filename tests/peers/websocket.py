@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from websockets.sync.server import ServerConnection, serve
 
+from tests.peers.listener import HOST
 from tests.peers.origin import Request
-from tests.peers.proxy import HOST, Proxy
+from tests.peers.proxy import Proxy
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

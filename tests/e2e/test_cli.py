@@ -24,8 +24,9 @@ from tests.peers.api import Api
 from tests.peers.clients import curl
 from tests.peers.commands import COMMAND, run, serving
 from tests.peers.devtools import opened_har
+from tests.peers.listener import HOST
 from tests.peers.origin import Origin, answer
-from tests.peers.proxy import HOST, ROOT, Proxy, recording
+from tests.peers.proxy import ROOT, Proxy, recording
 
 FLOWS = ROOT / "flows"
 

@@ -108,6 +108,8 @@ class Link:
         self._outbox.add(record, size, behind)
         if self._outbox.is_ripe:
             self._write_gathered()
+        elif self._gathering is not None and self._gathering.when() <= asyncio.get_running_loop().time():
+            self.flush()  # a busy loop is late to do so
         else:
             self.gather()
 

@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.05
 """How long changes may wait to be written and acknowledged."""
 
-PROMPT_SECONDS = 0.002
-"""The same, while somebody has subscribed: clients are told what has been written, so it is written at once."""
+PROMPT_SECONDS = 0.005
+"""How often to look for processes that were found, while somebody has subscribed."""
 
 SYNC_SECONDS = 0.5
 """How often what is stored is written to the disk: with what that takes, less than a second is lost with the power."""
@@ -175,6 +175,7 @@ class Child:
         # What an earlier process of ours was told and has not found out.
         self._searches.add(self._searches.begin(self._recording.awaited()))
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._is_flushed_soon = False
         self._written = asyncio.Event()
 
     async def run(self, payloads: Iterator[bytes]) -> None:
@@ -219,6 +220,8 @@ class Child:
             self._searches.add(searches)
             if self._recording.is_ripe:
                 self._flush()
+            elif self._subscriptions.are_any:
+                self._flush_soon()
             else:
                 self._flush_later()
             ahead.subtract(size)
@@ -242,6 +245,12 @@ class Child:
         threading.Thread(target=read, name="pipe", daemon=True).start()
         await ended.wait()
 
+    def _flush_soon(self) -> None:
+        """Write once what has come already is taken in: subscribers are told what has been written."""
+        if not self._is_flushed_soon:
+            self._is_flushed_soon = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush_later(self) -> None:
         if self._flush_timer is None and (self._searches.are_under_way() or not self._recording.is_settled):
             seconds = PROMPT_SECONDS if self._subscriptions.are_any else FLUSH_SECONDS
@@ -251,6 +260,7 @@ class Child:
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
+        self._is_flushed_soon = False
         self._take_answers()
         self._recording.flush()
         self._acknowledge()

@@ -44,8 +44,8 @@ LIMITS = (
     Limit(
         "rpc_max_unread",
         "unread",
-        2 * KIB * KIB,
-        "Bytes that may wait for a client that does not read them, such as 4m; then it is disconnected.",
+        64 * KIB,
+        "What may wait of notifications for a client that does not read them; then it is told what it misses.",
         is_size=True,
     ),
     Limit("rpc_open_timeout", "open_seconds", 2, "Seconds that a client has for its opening handshakes."),

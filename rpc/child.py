@@ -182,9 +182,16 @@ class Child:
         """Serve until the pipe ends. Raises OSError if the endpoint cannot listen, CertificateError if not with TLS."""
         to_serve = self._configuration
         methods = Methods(self._store, self._recording).all()
-        dispatcher = Dispatcher([*methods, *self._subscriptions.methods()])
+        dispatcher = Dispatcher(
+            [*methods, *self._subscriptions.methods()], batch=to_serve.limits.batch, depth=to_serve.limits.depth
+        )
         endpoint = await Endpoint.start(
-            dispatcher, host=to_serve.host, port=to_serve.port, token=to_serve.token, access=to_serve.access
+            dispatcher,
+            host=to_serve.host,
+            port=to_serve.port,
+            token=to_serve.token,
+            access=to_serve.access,
+            limits=to_serve.limits,
         )
         with _announced(to_serve, endpoint.port):
             await self._record(payloads, endpoint)

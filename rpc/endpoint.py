@@ -11,29 +11,25 @@ import asyncio
 import contextlib
 import functools
 import logging
-import weakref
-from collections.abc import AsyncGenerator, Sequence
-from http import HTTPStatus
+import ssl
+from collections.abc import AsyncGenerator
 from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
+from rpc.admission import Admission
 from rpc.certificates import server_context
+from rpc.connection import CLOSE_TIMEOUT, Connection
+from rpc.crowd import Crowd
 from rpc.door import Door
-from rpc.failures import Failures
 from rpc.jsonrpc import Dispatcher, Text
 from rpc.outlet import Outlet
-from rpc.records import Access
+from rpc.records import Access, Limits
 from rpc.turns import Turns
 
 log = logging.getLogger(__name__)
-
-MAX_MESSAGE = 2**20
-"""Bytes of a client's message; a longer one closes its connection with 1009. Answers have no limit."""
 
 MAX_FRAME = 2**18
 """Characters of an answer that go into one frame; a longer answer is sent in fragments (RFC 6455 section 5.4).
@@ -45,12 +41,6 @@ much time, and make others wait four times as long.
 
 REQUESTS_PER_TURN = 32
 """Pipelined requests that are answered before other connections get their turn, if they do not take long."""
-
-OPEN_TIMEOUT = 10.0
-"""Seconds that a client has for its opening handshake."""
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds that a client has for its part of the closing handshake."""
 
 ABORT_TIMEOUT = 1.0
 """Seconds that connections have to end after they were cut off because they did not close in time."""
@@ -64,9 +54,11 @@ answer: a slow reader of a large answer, or of many, may need minutes for it and
 the ping unacknowledged, and TCP's own timeout ends the connection.
 """
 
-
 NOBODY_ELSE = Access()
 """Those with the token, in the clear, on this machine."""
+
+USUAL = Limits()
+"""The limits if nothing is said."""
 
 
 def _silent_logger() -> logging.Logger:
@@ -83,41 +75,48 @@ class Endpoint:
     port: int
     """The port that it listens on; if the host has several addresses and port 0 was asked for, the first one's."""
 
-    def __init__(self, server: Server, connections: weakref.WeakSet[ServerConnection]) -> None:
+    def __init__(self, server: Server, crowd: Crowd[Connection]) -> None:
         self.port = server.sockets[0].getsockname()[1]
         self._server = server
-        self._connections = connections
+        self._crowd = crowd
 
     @classmethod
     async def start(
-        cls, dispatcher: Dispatcher, *, host: str, port: int, token: str, access: Access = NOBODY_ELSE
+        cls,
+        dispatcher: Dispatcher,
+        *,
+        host: str,
+        port: int,
+        token: str,
+        access: Access = NOBODY_ELSE,
+        limits: Limits = USUAL,
     ) -> Self:
         """Listen, and answer with the dispatcher those who come in at the door: it says what token and origins mean.
 
         Port 0 picks a free one. Raises `OSError` if the address cannot be listened on, `ValueError` if the token is
         empty, `CertificateError` if there is a certificate that cannot be used.
         """
-        admission = _Admission(Door(token, host=host, origins=access.origins))
+        admission = Admission(Door(token, host=host, origins=access.origins))
         context = None if access.certificate is None else server_context(access.certificate, access.key)
-        connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
+        crowd = Crowd[Connection](limits.connections)
         server = await serve(
             functools.partial(_converse, dispatcher),
             host,
             port,
             process_request=admission.admit,
             select_subprotocol=admission.select_subprotocol,
-            create_connection=_recorder(connections),
+            create_connection=_connections(crowd, limits, context),
             server_header=None,
             compression=None,
-            max_size=MAX_MESSAGE,
-            open_timeout=OPEN_TIMEOUT,
+            max_size=limits.message,
+            max_queue=limits.requests,
+            open_timeout=limits.open_seconds,
             close_timeout=CLOSE_TIMEOUT,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
             logger=_silent_logger(),
-            ssl=context,
         )
-        return cls(server, connections)
+        return cls(server, crowd)
 
     async def close(self) -> None:
         """Stop accepting, close the connections with 1001, cut off those that do not close in time.
@@ -134,58 +133,18 @@ class Endpoint:
 
     def _abort(self) -> None:
         # The library's own timeout does not start before the client has read what was written.
-        for connection in self._connections:
-            if (transport := getattr(connection, "transport", None)) is not None:
-                transport.abort()
+        for connection in self._crowd.everybody:
+            connection.cut_off()
 
 
-def _recorder(connections: weakref.WeakSet[ServerConnection]) -> Any:
-    def create(*args: Any, **kwargs: Any) -> ServerConnection:
-        connection = ServerConnection(*args, **kwargs)
-        connections.add(connection)
-        return connection
-
-    return create
-
-
-class _Admission:
-    """Applies the door's decisions to connections, wrong tokens slowly if there are many."""
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._failures = Failures()
-
-    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Return null to go on with the handshake, else the response that ends it."""
-        if (refusal := self._door.refusal(request)) is None:
-            return None
-        if refusal.is_guess:
-            await _pause(self._failures.pause(_address_of(connection)))
-        response = connection.respond(refusal.status, refusal.text)
-        if refusal.status is HTTPStatus.UNAUTHORIZED:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        return response
-
-    def select_subprotocol(self, connection: ServerConnection, _offered: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Return the subprotocol of a client that is let in."""
-        assert connection.request is not None
-        chosen = self._door.subprotocol(connection.request)
-        return None if chosen is None else Subprotocol(chosen)
-
-
-async def _pause(seconds: float) -> None:
-    if seconds:
-        await asyncio.sleep(seconds)
-
-
-def _address_of(connection: ServerConnection) -> str:
-    # Null if the client is gone already.
-    peer = connection.remote_address
-    return str(peer[0]) if peer else ""
+def _connections(crowd: Crowd[Connection], limits: Limits, tls: ssl.SSLContext | None) -> Any:
+    return functools.partial(Connection, crowd=crowd, limits=limits, tls=tls)
 
 
 async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> None:
     """Answer a client's messages until it or we close the connection."""
+    assert isinstance(connection, Connection)
+    connection.begin()
     try:
         await _answer_all(dispatcher, connection)
     except ConnectionClosed:
@@ -196,9 +155,10 @@ async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> Non
         raise
 
 
-async def _answer_all(dispatcher: Dispatcher, connection: ServerConnection) -> None:
+async def _answer_all(dispatcher: Dispatcher, connection: Connection) -> None:
     turns = Turns(REQUESTS_PER_TURN)
-    with contextlib.closing(Outlet(functools.partial(_send_unasked, connection))) as outlet:
+    outlet = Outlet(functools.partial(_send_unasked, connection), limit=connection.limits.unread)
+    with contextlib.closing(outlet):
         while isinstance(message := await connection.recv(), str):
             answer = await dispatcher.answer(message, outlet)
             if answer is not None:

@@ -8,7 +8,8 @@ Readings of what the specification and RFC 8259 leave open:
 - A lone surrogate, raw or escaped, reads as U+FFFD, and an id that has one is no valid id. None gets into an answer.
 - Of an object's repeated members the last one counts, as with ECMAScript's `JSON.parse`; a repeated `jsonrpc` or
   `method` must be valid each time.
-- Nesting that the decoder refuses (thousands of levels, RFC 8259 section 9) is not JSON.
+- Nesting beyond a limit is not JSON (RFC 8259 section 9), nor is a text with thousands of lone surrogates.
+- Neither is a text of more values than a batch of as many requests as may be takes; such a batch is no request.
 - `params` that is neither an object, an array nor null makes the object no request: -32600 (JSON-RPC 2.0 section 4.2).
 - A notification is carried out; whatever comes of it, nothing is answered.
 """
@@ -26,6 +27,8 @@ import msgspec
 import pydantic
 import pydantic_core
 
+from rpc.json_shape import has_more_values, is_deeper
+from rpc.records import Limits
 from rpc.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -33,14 +36,25 @@ log = logging.getLogger(__name__)
 MAX_PROBLEMS = 16
 """Parameters that one -32602 names at the most."""
 
+LONG_PARAMS = 4096
+"""Bytes of parameters that may be more than can be looked at."""
+
 MAX_NAME = 64
 """Characters of a parameter's name, which the sender may have made up, that an error repeats at the most."""
+
+MAX_MENDED = 2048
+"""Lone surrogates that are replaced in one message."""
+
+VALUES_PER_REQUEST = 16
+"""Values that a message may have for each request that a batch may have. A request has about eight."""
 
 MEMBERS_PER_TURN = 64
 """Members of a batch that are answered before other tasks get their turn, if they do not take long."""
 
 MAX_WHOLE = 2**20
 """Characters of a batch's answers that are held; further members are answered when these have been taken."""
+
+USUAL = Limits()
 
 type Text = str | AsyncGenerator[str]
 """JSON text, whole or as pieces that make it up."""
@@ -79,6 +93,14 @@ class NotARequest(Exception):  # noqa: N818
     """The JSON is no request object."""
 
 
+class TooComplex(NotJson):
+    """The text has too many values, or too deep ones, to be read."""
+
+
+class TooLongBatch(NotARequest):
+    """The batch has too many requests."""
+
+
 class UnknownMethod(Exception):  # noqa: N818
     """There is no method of that name."""
 
@@ -97,7 +119,9 @@ class InvalidParams(Exception):  # noqa: N818
 
 _ERRORS: dict[type[Exception], tuple[int, str]] = {
     NotJson: (-32700, "Parse error"),
+    TooComplex: (-32700, "Parse error"),
     NotARequest: (-32600, "Invalid Request"),
+    TooLongBatch: (-32600, "Invalid Request"),
     UnknownMethod: (-32601, "Method not found"),
     InvalidParams: (-32602, "Invalid params"),
     TooMuch: (-32000, "Too many subscriptions"),
@@ -143,10 +167,13 @@ _UNDECODABLE = (msgspec.DecodeError, RecursionError)
 _WHITESPACE = " \t\n\r"
 _PLAIN_ID = re.compile(r'null|-?[0-9]+|"[^"\\]*"')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MAY_BE_LONE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+# What is none is matched as far as it goes, so that there are few matches.
 _ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is one character
-    r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\ud800-\udfff])"
-    r"|\\.",
+    r"(?:[^\\\ud800-\udfff]++|\\[^u]"
+    r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is one character
+    r"|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2}).)++"
+    r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\ud800-\udfff])",
     re.DOTALL,
 )
 # U+FFFD in a spelling that no encoder uses, so that an id which had a surrogate is still told from one that had not.
@@ -166,19 +193,29 @@ def wire_error(exc: Exception) -> str:
 
     Invalid params carry `data`, one object for each of the first `MAX_PROBLEMS` parameters that are wrong:
     `[{"parameter": "entryId", "reason": "is required"}]`. A name is as on the wire, cut after `MAX_NAME` characters;
-    of an array that is too long, the third value is `params[2]`. No other error has `data`.
+    of an array that is too long, the third value is `params[2]`. What is too much for a limit says so in a sentence.
     """
     if type(exc) not in _ERRORS:
         log.exception("A request could not be answered", exc_info=exc)  # noqa: LOG004  it is called where one is handled
     code, message = _ERRORS.get(type(exc), _OUR_FAULT)
-    data = f',"data":{msgspec.json.encode(exc.problems).decode()}' if isinstance(exc, InvalidParams) else ""
-    return f'{{"code":{code},"message":"{message}"{data}}}'
+    return f'{{"code":{code},"message":"{message}"{_data(exc)}}}'
+
+
+def _data(exc: Exception) -> str:
+    if isinstance(exc, InvalidParams):
+        return f',"data":{msgspec.json.encode(exc.problems).decode()}'
+    return f',"data":{json_string(str(exc))}' if isinstance(exc, (TooComplex, TooLongBatch)) else ""
 
 
 class Dispatcher:
-    """Answers JSON-RPC messages with a fixed set of methods. Raises `ValueError` if two have the same name."""
+    """Answers JSON-RPC messages with a fixed set of methods. Raises `ValueError` if two have the same name.
 
-    def __init__(self, methods: Iterable[Method]) -> None:
+    A message may have up to `batch` requests, and arrays and objects up to `depth` in each other.
+    """
+
+    def __init__(self, methods: Iterable[Method], *, batch: int = USUAL.batch, depth: int = USUAL.depth) -> None:
+        self._batch = batch
+        self._depth = depth
         listed = tuple(methods)
         self._methods = {method.name: _Callee(method) for method in listed}
         if len(self._methods) < len(listed):
@@ -191,6 +228,8 @@ class Dispatcher:
         The answers to a batch are in the order of its requests. Raises nothing but what is no `Exception`,
         such as `asyncio.CancelledError`. Pieces, though, may raise anything, and are to be closed.
         """
+        if has_more_values(text, self._batch * VALUES_PER_REQUEST) or is_deeper(text, self._depth):
+            return _failure("null", TooComplex("too many values, or nested too deeply"))
         text = _mended(text)
         if text.lstrip(_WHITESPACE).startswith("["):
             return await self._answer_batch(text, caller)
@@ -203,6 +242,8 @@ class Dispatcher:
             return _failure("null", NotJson())
         if not members:
             return _failure("null", NotARequest())
+        if len(members) > self._batch:
+            return _failure("null", TooLongBatch(f"more than {self._batch} requests"))
         return await _array(self._answer_each(members, caller))
 
     async def _answer_each(self, members: list[msgspec.Raw], caller: object) -> AsyncGenerator[Text]:
@@ -251,6 +292,8 @@ class _Callee:
         """Return the validated parameters. Raises `InvalidParams`."""
         if params.startswith(b"["):
             params = self._named(params)
+        elif len(params) > LONG_PARAMS:
+            params = self._shortened(params)
         try:
             validated: pydantic.BaseModel = self._validate(params)
         except pydantic.ValidationError as exc:
@@ -263,6 +306,14 @@ class _Callee:
         surplus = (f"params[{position}]" for position in range(len(self._names), len(values)))
         return msgspec.json.encode(dict(zip((*self._names, *surplus), values, strict=False)))
 
+    def _shortened(self, params: bytes) -> bytes:
+        """Return an object without members that no error would name: each takes as long as a request."""
+        members = _OBJECT.decode(params)
+        unknown = [name for name in members if name not in self._names]
+        for name in unknown[MAX_PROBLEMS:]:
+            del members[name]
+        return msgspec.json.encode(members) if len(unknown) > MAX_PROBLEMS else params
+
 
 def _closed(model: type[pydantic.BaseModel]) -> type[pydantic.BaseModel]:
     # Models that may be filled in by field name must not be so from the wire, where only the alias is the name.
@@ -274,9 +325,10 @@ def _closed(model: type[pydantic.BaseModel]) -> type[pydantic.BaseModel]:
 
 def _mended(text: str) -> str:
     """Return the text of a message with its lone surrogates replaced: the decoders refuse them, pairs apart."""
-    if text.isascii() and r"\u" not in text:
+    if (text.isascii() and r"\u" not in text) or not _MAY_BE_LONE.search(text):
         return text
-    return _ESCAPE.sub(lambda match: _MENDED if match["lone"] else match[0], text)
+    # Each may have a match before it that is none.
+    return _ESCAPE.sub(lambda match: _MENDED if match["lone"] else match[0], text, count=2 * MAX_MENDED)
 
 
 def _identity(raw: msgspec.Raw) -> str | None:

@@ -9,9 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from rpc.records import Limits
 from rpc.turns import Turns
 
-MAX_WAITING = 16 * 1024 * 1024
+MAX_WAITING = Limits().unread
 """Characters that wait for one client at the most."""
 
 TEXTS_PER_TURN = 64

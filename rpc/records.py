@@ -110,7 +110,7 @@ class Limits(Record, frozen=True):
 
     `connections`: clients at a time. `requests`: messages of one that wait for their turn; it is not read from beyond.
     `batch`: requests in one message. `depth`: arrays and objects in a message, one in the other. `message`: bytes of a
-    message. `unread`: bytes that wait for a client that does not read. `open_seconds`: for the handshakes.
+    message. `unread`: characters of notifications that wait for a client. `open_seconds`: for the handshakes.
     `idle_seconds`: without a byte to or from a client, which answers pings meanwhile.
     """
 
@@ -119,7 +119,7 @@ class Limits(Record, frozen=True):
     batch: int = 1000
     depth: int = 64
     message: int = 1024 * 1024
-    unread: int = 4 * 1024 * 1024
+    unread: int = 16 * 1024 * 1024
     open_seconds: int = 10
     idle_seconds: int = 120
 

@@ -13,14 +13,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from rpc import endpoint, failures
-from rpc.endpoint import MAX_FRAME, MAX_MESSAGE, REQUESTS_PER_TURN, Endpoint
+from rpc.endpoint import MAX_FRAME, REQUESTS_PER_TURN, Endpoint
 from rpc.failures import FREE_FAILURES
 from rpc.jsonrpc import Dispatcher, Method, Text, json_string
-from rpc.records import Access
+from rpc.records import Access, Limits
 from rpc.schema import NoParams, SessionParams
 
 HOST = "127.0.0.1"
 TOKEN = "T0ken+with/odd =&%é characters"
+MAX_MESSAGE = Limits().message
 LARGE = 24 * 2**20 + 5
 """Characters of a large answer: more than the buffers of both ends of a loopback connection take."""
 
@@ -609,7 +610,6 @@ STUCK = {
 
 @pytest.mark.parametrize("first", STUCK.values(), ids=STUCK)
 def test_close_cuts_off_what_does_not_end_in_time(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "OPEN_TIMEOUT", None)
     monkeypatch.setattr(endpoint, "CLOSE_TIMEOUT", 0.05)
     monkeypatch.setattr(endpoint, "ABORT_TIMEOUT", 0.2)
 

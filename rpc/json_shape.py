@@ -27,7 +27,7 @@ def is_deeper(text: str, limit: int) -> bool:
         _outside(text).replace("{", "[").replace("}", "]").encode("utf-8", "replace").translate(None, OTHER_BYTES)
     )
     # Each step takes away the innermost ones.
-    return all(brackets := brackets.replace(b"[]", b"") for _ in range(limit))
+    return bool(brackets) and all(brackets := brackets.replace(b"[]", b"") for _ in range(limit))
 
 
 def _openings(text: str) -> int:

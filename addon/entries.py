@@ -29,10 +29,10 @@ from addon.frames import tapped
 from addon.ids import new_id
 from addon.layers import replaced
 from addon.link import ChildError, Link, logger
-from addon.push import push_supported
+from addon.push import PushingHttp2Client, push_supported
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
-from addon.sending import timed_stream
+from addon.sending import timed_http2_client, timed_stream
 from addon.throttle import throttled
 from addon.trailers import trailers_supported
 from addon.transactions import Transaction
@@ -144,7 +144,7 @@ class Entries:
         return (
             trailers_supported(),
             push_supported(),
-            replaced(http_layers, {"HttpStream": stream}),
+            replaced(http_layers, {"HttpStream": stream, "Http2Client": timed_http2_client(PushingHttp2Client)}),
             replaced(layers.websocket, {"WebsocketLayer": tapped(self._converse)}),
             throttled(self._recorder.reading_room),
         )

@@ -1,15 +1,19 @@
 """When each request is sent on, and over which connection: mitmproxy's hooks do not tell.
 
 After the `request` hook, in which a request may be held for long, the layer of its exchange asks for a connection. It
-gets one that is there, or waits for one that is made for it or for another request, and then sends.
+gets one that is there, or waits for one that is made for it or for another request, and then sends. Over HTTP/2 what
+is sent may have to wait once more, until the server allows another stream (RFC 9113 section 5.1.2).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, HttpStream
+from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from addon.servers import Server, server_of
 
@@ -17,6 +21,11 @@ if TYPE_CHECKING:
     from mitmproxy import http
     from mitmproxy.connection import Connection
     from mitmproxy.proxy.commands import Command
+    from mitmproxy.proxy.events import Event
+    from mitmproxy.proxy.layer import CommandGenerator
+
+MARK = "_entries_sent"
+"""Where the instant lies at which a request was sent as a stream: on mitmproxy's own object."""
 
 type Making = Generator[Command, Any, bool]
 
@@ -71,3 +80,22 @@ def _resumed(making: Making, reply: object) -> Making:
         return bool(done.value)
     yield command
     return (yield from making)
+
+
+def timed_http2_client(base: type[Http2Client]) -> type[Http2Client]:
+    """Return a server connection's layer that notes on each request when its stream begins, on the monotonic clock."""
+
+    class TimedHttp2Client(base):  # type: ignore[misc,valid-type]
+        """mitmproxy's side of an HTTP/2 connection to a server."""
+
+        def _handle_event2(self, event: Event) -> CommandGenerator[None]:
+            if isinstance(event, RequestHeaders):
+                setattr(event.request, MARK, time.monotonic())
+            yield from super()._handle_event2(event)
+
+    return TimedHttp2Client
+
+
+def stream_began(request: http.Request) -> float | None:
+    """Return when a request was sent as a stream of HTTP/2; null if it was not."""
+    return getattr(request, MARK, None)

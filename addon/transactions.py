@@ -9,6 +9,7 @@ from addon import saved as saving
 from addon.bodies import Body
 from addon.clock import Now, now
 from addon.saved import Saved
+from addon.sending import stream_began
 from addon.servers import Server, server_of
 from addon.streams import stream_of
 from rpc.records import Address, Connecting, Fields, RequestHead, ResponseHead, Side
@@ -139,6 +140,7 @@ class Transaction:
             return
         self.saved["response_start"] = _since(self._start, response.timestamp_start)
         self.saved["remote"] = _address(self.flow.server_conn.peername) or self._peer()
+        self._see_stream(self._start)
 
     def see_response_end(self) -> None:
         """Take in that the response is complete."""
@@ -161,6 +163,16 @@ class Transaction:
             return
         self.saved["failed"] = time.monotonic() - self._start.monotonic
         self.saved["remote"] = self._peer()
+        self._see_stream(self._start)
+
+    def _see_stream(self, start: Now) -> None:
+        """Take in when the request became a stream, if it had to wait for that after it had got its connection."""
+        if self.saved["sent"] is None or self.is_pushed or self.flow.server_conn.alpn != b"h2":
+            return
+        if (at := stream_began(self.flow.request)) is not None:
+            self.saved["sent"] = at - start.monotonic
+        elif self.saved["response_start"] is None:
+            self.saved["sent"] = None
 
     def _peer(self) -> Address | None:
         return self._server.peer if self._server is not None else None

@@ -379,6 +379,20 @@ def test_requests_beyond_the_five_connections_that_a_server_is_given_are_blocked
     assert len([entry for entry in entries if entry["timings"]["blocked"] >= LEAST]) == 2
 
 
+def test_requests_beyond_the_streams_that_a_server_allows_are_blocked(
+    settings: dict[str, Setting], authority: Authority
+) -> None:
+    setting = settings["eager"]
+    with hypercorn(authority.certificate, slow_application, streams=1) as port:
+        urls = [f"https://{HOST}:{port}/wait?case=streams-{number}" for number in range(3)]
+        at_once(setting, urls)
+    entries = [setting.proxy.api.wait_for(url, is_over) for url in urls]
+    assert {entry["response"]["httpVersion"] for entry in entries} == {"HTTP/2"}
+    for number, entry in enumerate(sorted(entries, key=lambda entry: entry["timings"]["blocked"])):
+        assert LEAST <= entry["timings"]["wait"] < 2 * LEAST
+        assert number * LEAST <= entry["timings"]["blocked"]
+
+
 # Other protocols
 
 

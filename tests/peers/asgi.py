@@ -60,13 +60,16 @@ class _DatagramEndpoints:
 
 
 @contextmanager
-def hypercorn(certificate: Path | None = None, served: Any = application, *, quic: bool = False) -> Iterator[int]:
+def hypercorn(
+    certificate: Path | None = None, served: Any = application, *, quic: bool = False, streams: int = 100
+) -> Iterator[int]:
     """Serve an application until the end of the block; yield the port. `certificate` has key and chain in one file.
 
-    With `quic`, HTTP/3 is served on the same port of UDP.
+    With `quic`, HTTP/3 is served on the same port of UDP. `streams` of HTTP/2 can be open on a connection.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     config = Config()
+    config.h2_max_concurrent_streams = streams
     if quic:
         config.quic_bind = [f"127.0.0.1:{listener.getsockname()[1]}"]
     config.bind = [f"fd://{listener.detach()}"]

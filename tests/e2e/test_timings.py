@@ -40,13 +40,13 @@ AT_ONCE = 6
 LEAST = int(DELAY * 750)
 """Milliseconds that a phase with a delay takes at least: the delay may have begun before the proxy could see it."""
 
-MOST = int(DELAY * 600)
-"""Milliseconds within which everything else has to be done."""
+MOST = LEAST
+"""Milliseconds within which everything else has to be done: in a phase that is not its own, a delay is longer."""
 
 ROUNDING = 2
 """Milliseconds by which clocks that are read in other processes, and rounded, may differ."""
 
-LATENESS = 100
+LATENESS = 300
 """Milliseconds that the first bytes of a response may need to be seen on a busy machine."""
 
 DISJOINT = ("blocked", "dns", "connect", "send", "wait", "receive")
@@ -292,7 +292,7 @@ def test_a_delay_is_in_its_phase_and_nowhere_else(
 ) -> None:
     assert exchanges[case].result(60).startswith(b"HTTP/1.1 200 OK")
     timings = finished(settings[case.strategy].proxy, case.path)
-    check_delays(timings, **{case.phase: int(SYN_RETRY * 800) if case.delay == "accept" else LEAST})
+    check_delays(timings, **{case.phase: int(SYN_RETRY * 750) if case.delay == "accept" else LEAST})
     has_name = case.delay == "name" or (case.mode == "reverse" and case.delay not in ("accept", "TLS"))
     has_tls = case.scheme == "https" or case.mode == "upstream over TLS"
     missing = {phase for phase, known in (("dns", has_name), ("ssl", has_tls)) if not known}
@@ -331,7 +331,7 @@ def test_an_entry_starts_with_the_connection_that_was_made_before_its_request(
     check_delays(timings_of(entry), **({"blocked": LEAST} if strategy == "eager" else {}))
     assert entry["timings"]["connect"] is not None
     started = datetime.fromisoformat(entry["timings"]["startedAt"]).timestamp()
-    assert (started - began < DELAY) is (strategy == "eager")
+    assert (started - began < DELAY * 0.9) is (strategy == "eager")
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,7 @@ def test_requests_beyond_the_streams_that_a_server_allows_are_blocked(
     entries = [setting.proxy.api.wait_for(url, is_over) for url in urls]
     assert {entry["response"]["httpVersion"] for entry in entries} == {"HTTP/2"}
     for number, entry in enumerate(sorted(entries, key=lambda entry: entry["timings"]["blocked"])):
-        assert LEAST <= entry["timings"]["wait"] < 2 * LEAST
+        assert LEAST <= entry["timings"]["wait"] < DELAY * 1900
         assert number * LEAST <= entry["timings"]["blocked"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 
-DELAY = 0.8
+DELAY = 1.0
 """Seconds that everything here takes."""
 
 FAST, SLOW, MISSING = "fast.names.test", "slow.names.test", "missing.names.test"

@@ -25,9 +25,15 @@ SYN_SENT = "02"
 class StalledOrigin(Origin):
     """A server whose queue of connections is full until the first client has tried to connect."""
 
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._is_full = threading.Event()
+        super().__init__(tls)
+        self._is_full.wait()
+
     def _accept(self) -> None:
         self._listener.listen(0)
         with socket.create_connection((self.host, self.port)):
+            self._is_full.set()
             while not self._is_tried():
                 time.sleep(0.02)
             super()._accept()

@@ -13,6 +13,8 @@ from heapq import merge
 from itertools import takewhile
 from typing import NamedTuple
 
+from rpc.bodyfiles import BodyFiles
+
 LOW_WATER = 0.95
 """How full the store may be, as a share of its bound, when giving up ends."""
 
@@ -32,12 +34,12 @@ MAX_WAL_BYTES = 64 * 1024 * 1024
 """The write-ahead log is cut to this when it begins anew."""
 
 
-TABLES = {"body": "data", "message": "json"}
-"""What is given up: tables by entry, and the column that takes the space."""
+TABLES = {"body": "length(data)", "message": "length(json)", "body_file": "size"}
+"""What is given up: tables by entry, and the space that a row takes."""
 
 
 class Size(NamedTuple):
-    """What the main file takes, in bytes: in all, and without pages that are free for use again."""
+    """What the main file and the files of bodies take, in bytes: in all, and without pages that are free again."""
 
     file: int
     used: int
@@ -48,7 +50,8 @@ def size_of(connection: sqlite3.Connection) -> Size:
     pages, free, page = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )
-    return Size(pages * page, (pages - free) * page)
+    (files,) = connection.execute("SELECT file_bytes FROM eviction").fetchone()
+    return Size(pages * page + files, (pages - free) * page + files)
 
 
 def wal_limit(max_bytes: int | None) -> int:
@@ -59,8 +62,9 @@ def wal_limit(max_bytes: int | None) -> int:
 class Eviction:
     """Keeps one store within `max_bytes`; null: it has no bound. Every step wants a transaction around it."""
 
-    def __init__(self, connection: sqlite3.Connection, max_bytes: int | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, files: BodyFiles, max_bytes: int | None) -> None:
         self._connection = connection
+        self._files = files
         # The write-ahead log lies beside the file.
         self._limit = None if max_bytes is None else max_bytes - wal_limit(max_bytes)
         self._is_over = False
@@ -89,19 +93,26 @@ class Eviction:
         return any(deleted)
 
     def _delete(self, table: str) -> bool:
-        sql = f"SELECT {table}.rowid, session, length({table}.{TABLES[table]}) FROM {table}"  # noqa: S608
-        sql += f" JOIN entry ON entry.number = {table}.entry WHERE {table}.entry <= ? ORDER BY {table}.entry LIMIT ?"
+        session_of = f"SELECT session FROM entry WHERE entry.number = {table}.entry"  # noqa: S608
+        sql = f"SELECT rowid, ({session_of}), {TABLES[table]} FROM {table} WHERE entry <= ? ORDER BY entry LIMIT ?"  # noqa: S608
         freed: Counter[int] = Counter()
         rows = []
         for row, session, length in self._connection.execute(sql, (self.through(), STEP_ROWS)).fetchall():
-            rows.append((row,))
+            rows.append(row)
             freed[session] += length
             if freed.total() >= STEP_BYTES:
                 break
-        self._connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", rows)  # noqa: S608
+        self._delete_rows(table, rows)
         update = "UPDATE session SET bytes = bytes - ?2, evicted = evicted + ?2 WHERE number = ?1"
         self._connection.executemany(update, freed.items())
         return bool(rows)
+
+    def _delete_rows(self, table: str, rows: list[int]) -> None:
+        if table == "body_file":
+            for row in rows:
+                self._files.remove_row(row)
+        else:
+            self._connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", [(row,) for row in rows])  # noqa: S608
 
     def _give_up(self) -> bool:
         """Draw the line after the oldest entries that hold enough; after all that are looked at, if they do not."""
@@ -118,13 +129,13 @@ class Eviction:
         return last is not None
 
     def _oldest(self) -> Iterator[tuple[int, int]]:
-        """Yield the entries beyond the line and the length of each thing they hold, as far as both tables were read."""
+        """Yield the entries beyond the line and the length of each thing they hold, as far as all tables were read."""
         found = [self._lengths(table) for table in TABLES]
         horizon = min((rows[-1][0] for rows in found if len(rows) == STEP_ROWS), default=float("inf"))
         return takewhile(lambda row: row[0] <= horizon, merge(*found))
 
     def _lengths(self, table: str) -> list[tuple[int, int]]:
-        sql = f"SELECT entry, length({TABLES[table]}) FROM {table} WHERE entry > ? ORDER BY entry LIMIT ?"  # noqa: S608
+        sql = f"SELECT entry, {TABLES[table]} FROM {table} WHERE entry > ? ORDER BY entry LIMIT ?"  # noqa: S608
         return self._connection.execute(sql, (self.through(), STEP_ROWS)).fetchall()
 
     def _give_back(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where sessions are kept: the interface, and its implementation on SQLite.
+"""Where sessions are kept: the interface, and its implementation on SQLite, with files for large bodies.
 
 One writer in each process; answering an entry is one look-up by key. The store knows sessions, entries as finished
 JSON, bodies as chunks and messages as JSON; it knows neither records nor HTTP.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from rpc import store_format
+from rpc.bodyfiles import LARGE_BYTES, BodyFile, BodyFiles
 from rpc.eviction import Eviction, size_of, wal_limit
 from rpc.records import Side
 from rpc.runs import Run
@@ -217,19 +218,22 @@ class Store(Protocol):
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        message = f"The store {path} cannot be used: {error}."
+    except (sqlite3.Error, OSError) as error:
+        message = f"The store {path} cannot be used: {getattr(error, 'strerror', None) or error}."
         raise StoreError(message) from error
 
 
 class _SqliteBody:
     """A `BodyData`. The store tells it that it is `replaced`: new chunks may look like those that were there."""
 
-    def __init__(self, connection: sqlite3.Connection, entry: int, side: Side, size: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, entry: int, side: Side, size: int, file: BodyFile | None
+    ) -> None:
         self.size = size
         self.key = (entry, side)
         self.replaced = False
         self._connection = connection
+        self._file = file
 
     def pieces(self) -> Iterator[bytes]:
         """Read the bytes, a piece at a time. Raises `BodyChangedError`."""
@@ -242,6 +246,8 @@ class _SqliteBody:
             position += len(piece)
 
     def _piece(self, position: int) -> bytes:
+        if self._file is not None and position >= self._file.start:
+            return self._file.read(position, PIECE_SIZE)
         sql = "SELECT start, data FROM body WHERE entry = ? AND side = ? AND start >= ? ORDER BY start"
         chunks: list[bytes] = []
         end = position
@@ -278,8 +284,12 @@ class SqliteStore:
             store_format.prepare(path)
             self._connection = self._connect()
             self._syncing = self._connect(any_thread=True)
-        self._eviction = Eviction(self._connection, max_bytes)
         self._summaries = SummaryTable(self._connection)
+        self._files = BodyFiles(self._connection, path, durable=durable)
+        self._eviction = Eviction(self._connection, self._files, max_bytes)
+        if self._files.have_been_used:
+            with suppress(StoreError), self.writing():  # another process may be writing; then another time
+                self._files.sweep()
 
     def _connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -326,11 +336,13 @@ class SqliteStore:
         """Make everything that was put last."""
         if not self._connection.in_transaction:
             return
+        self._files.prepare_commit()
         sql = "UPDATE session SET entries = entries + ?, bytes = bytes + ? WHERE number = ?"
         for session, (entries, size) in self._added.items():
             self._connection.execute(sql, (entries, size, session))
         self._connection.execute("COMMIT")
         self._summaries.committed()
+        self._files.finish_commit()
         self._added.clear()
         for key in self._finished:
             self._entry_numbers.pop(key, None)
@@ -342,6 +354,7 @@ class SqliteStore:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         self._summaries.rolled_back()
+        self._files.roll_back()
         self._added.clear()
         self._finished.clear()
         self._entry_numbers.clear()
@@ -419,15 +432,17 @@ class SqliteStore:
             return
         if start == 0:
             self._delete_body(session_id, number, side)
-        self._write("INSERT OR REPLACE INTO body VALUES (?, ?, ?, ?)", (number, side, start, data))
-        self._count(session_id, 0, len(data))
+        if (grown := self._files.put(number, side, start, data)) is None:
+            self._write("INSERT OR REPLACE INTO body VALUES (?, ?, ?, ?)", (number, side, start, data))
+            grown = len(data)
+        self._count(session_id, 0, grown)
 
     def _delete_body(self, session_id: str, number: int, side: Side) -> None:
         where = "FROM body WHERE entry = ? AND side = ?"
         (size,) = self._connection.execute(f"SELECT sum(length(data)) {where}", (number, side)).fetchone()
         if size is not None:
             self._write(f"DELETE {where}", (number, side))
-            self._count(session_id, 0, -size)
+        self._count(session_id, 0, -(size or 0) - self._files.remove(number, side))
         for body in self._bodies_in_use:
             body.replaced |= body.key == (number, side)
 
@@ -555,8 +570,13 @@ class SqliteStore:
         is_kept = kept is not None and (kept == 0 or number > evicted_through)
         return StoredBody(json, self._body_data(number, side, kept) if is_kept else None)
 
-    def _body_data(self, entry: int, side: Side, size: int) -> BodyData:
-        body = _SqliteBody(self._connection, entry, side, size)
+    def _body_data(self, entry: int, side: Side, size: int) -> BodyData | None:
+        file = self._files.find(entry, side) if size > LARGE_BYTES else None
+        if file is not None:
+            size = min(size, file.end() or 0)  # less is there if the power has failed
+            if size == 0:
+                return None
+        body = _SqliteBody(self._connection, entry, side, size, file)
         if size > PIECE_SIZE:  # a body of one piece is read at once
             self._bodies_in_use.add(body)
         return body
@@ -595,7 +615,7 @@ class SqliteStore:
     # The file
 
     def size(self) -> StoreSize:
-        """Return how large the store is, its write-ahead log included."""
+        """Return how large the store is, its write-ahead log and the files of bodies included."""
         log_size = self._log.stat().st_size if self._log.exists() else 0
         return StoreSize(size_of(self._connection).file + log_size, self._max_bytes)
 
@@ -613,6 +633,7 @@ class SqliteStore:
         It does not hold up reading and writing. What cannot be moved now stays in the log. Raises `StoreError`.
         """
         with _explained(self._path):
+            self._files.sync()  # first: the database is not to tell of what is not there
             _, frames, moved = self._syncing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if self._durable and frames != moved:
             # Somebody reads what was before: then SQLite may not even have written the log to the disk.

@@ -137,7 +137,23 @@ INSERT INTO summary
 """
 """What lists show of entries. In old files each entry is a revision of its own, and no reason of a failure is known."""
 
-STEPS = (FIRST_VERSION, RUNS_AND_LIMITS, SUMMARIES)
+FILES = """
+CREATE TABLE body_file (
+    entry INTEGER NOT NULL,
+    side TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (entry, side)
+) STRICT;
+ALTER TABLE eviction ADD COLUMN file_bytes INTEGER NOT NULL DEFAULT 0;
+"""
+"""Large bodies: from the byte at `start` on, `size` bytes of the body are in the file `name` beside the store.
+
+`eviction.file_bytes`: what all these files take.
+"""
+
+STEPS = (FIRST_VERSION, RUNS_AND_LIMITS, SUMMARIES, FILES)
 """What makes version n + 1 of version n. A step that has been published never changes; new stores take them all."""
 
 VERSION = len(STEPS)

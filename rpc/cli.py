@@ -21,6 +21,7 @@ import msgspec
 
 from rpc import serving, sources
 from rpc.captures import CaptureError
+from rpc.copying import copy_store
 from rpc.exporting import export_har
 from rpc.progress import Progress
 from rpc.records import Access
@@ -100,6 +101,11 @@ def _export_har(arguments: argparse.Namespace) -> int:
             raise NotFoundError(message)
         with _output(arguments.output) as file, Progress("Exporting", session.entries) as progress:
             export_har(source, session, file, lambda: progress.advance(1))
+    return OK
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    copy_store(Path(arguments.store).expanduser(), Path(arguments.target).expanduser())
     return OK
 
 
@@ -205,6 +211,18 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write; default: standard output")
 
 
+def _add_copy(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "copy",
+        _copy,
+        "copy a store, also while it is in use",
+        "Copy a store with all its bodies, as it is at one moment. Nothing is written over.",
+    )
+    parser.add_argument("store", metavar="STORE", help="the store (entries_store)")
+    parser.add_argument("target", metavar="TARGET", help="what the copy is to be called")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
@@ -214,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_list, _add_show, _add_export):
+    for add in (_add_serve, _add_list, _add_show, _add_export, _add_copy):
         add(commands)
     return made
 

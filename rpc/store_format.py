@@ -168,8 +168,9 @@ def prepare(path: Path) -> None:
 
     A foreign or newer file is left exactly as it is.
     """
-    _refuse_by_header(path)
-    if not path.exists():
+    if path.exists():
+        refuse_foreign(path)
+    else:
         _create(path)
     _migrate(path)
 
@@ -183,14 +184,13 @@ def _refuse(path: Path, application: int, version: int) -> None:
         raise StoreError(message)
 
 
-def _refuse_by_header(path: Path) -> None:
+def refuse_foreign(path: Path) -> None:
+    """Raise `StoreError` for a file that cannot be read, is no store or a newer one; only its header is looked at."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             _refuse(path, 0, 0)
         with path.open("rb") as file:
             header = file.read(HEADER_BYTES)
-    except FileNotFoundError:
-        return
     except OSError as error:
         message = f"The store {path} cannot be used: {error.strerror}."
         raise StoreError(message) from error

@@ -214,20 +214,6 @@ def test_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypa
     opens(path)
 
 
-# Copies
-
-
-def test_copy_made_while_the_store_is_in_use_can_be_opened(tmp_path: Path) -> None:
-    path = tmp_path / "used.db"
-    with closing(SqliteStore(path)) as store:
-        store.open_session("session", "name", 0.0)
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
-        store.open_session("later", "name", 0.0)
-    with closing(SqliteStore(tmp_path / "copy.db")) as copy:
-        assert copy.sessions() == [("session", "name")]
-
-
 @pytest.mark.parametrize("version", [1, 2])
 def test_entries_of_versions_without_summaries_get_them(tmp_path: Path, version: int) -> None:
     with closing(SqliteStore(old_store(tmp_path, version))) as store:

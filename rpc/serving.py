@@ -18,6 +18,7 @@ from rpc.jsonrpc import Dispatcher
 from rpc.methods import Methods
 from rpc.records import Access
 from rpc.store import Store
+from rpc.subscriptions import Subscriptions
 
 TOKEN_BYTES = 32
 TOKEN = re.compile(r"[A-Za-z0-9._~-]*")
@@ -87,7 +88,8 @@ def serve(store: Store, where: Where) -> None:
 
 async def _serve(store: Store, where: Where) -> None:
     token = where.token or secrets.token_urlsafe(TOKEN_BYTES)
-    dispatcher = Dispatcher(Methods(store, None).all())
+    subscriptions = Subscriptions(store, None)
+    dispatcher = Dispatcher([*Methods(store, None).all(), *subscriptions.methods()])
     with _told_to_end() as told:
         try:
             endpoint = await Endpoint.start(
@@ -100,6 +102,7 @@ async def _serve(store: Store, where: Where) -> None:
             raise ServingError(message) from error
         print(f"Entries endpoint: {where.url(endpoint.port, token)}", flush=True)
         await told.wait()
+        await subscriptions.close()
         await endpoint.close()
 
 

@@ -16,6 +16,7 @@ from rpc.methods import Methods
 from rpc.store import SqliteStore
 from rpc.subscriptions import Subscriptions
 from tests.peers.clients import curl
+from tests.peers.commands import run
 from tests.peers.origin import Origin, answer
 from tests.peers.programs import PACKAGES, program
 from tests.peers.proxy import ROOT, Proxy
@@ -24,6 +25,7 @@ README = (ROOT / "README.md").read_text()
 
 RUN = "pip install uv && uv run mitmdump -s addon/entries.py"
 TEST = "pip install uv && uv run pytest"
+COMMANDS = {"serve", "list", "show", "export"}
 
 
 def section(title: str) -> str:
@@ -106,3 +108,10 @@ def test_the_javascript_program_prints_what_was_recorded(proxy: Proxy, plain_ori
 def _major(node: str) -> int:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     return int(version.removeprefix("v").partition(".")[0])
+
+
+def test_the_command_line_has_the_commands_and_options_that_are_told() -> None:
+    text = section("The command line")
+    assert set(re.findall(r"python -m rpc (\w+)", text)) == COMMANDS
+    serve = run("serve", "--help").stdout.decode()
+    assert all(option in serve for option in re.findall(r"`(--(?!help)[a-z-]+)`", text))

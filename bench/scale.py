@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import random
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 import psutil
+from websockets.sync.client import connect
 
 from bench.endpoint import Call, calls
 from rpc.store import SqliteStore, StoredEntry
@@ -105,14 +107,18 @@ def _measure_ids(url: str, count: int) -> None:
                 waits.append(max(itertools.islice(_seconds_of_entries(call, count), 1)))
 
     other = threading.Thread(target=ask_meanwhile)
-    with calls(url) as call:
+    request = {"jsonrpc": "2.0", "id": 1, "method": "sessions/get_entry_ids", "params": {"sessionId": SESSION}}
+    with connect(url, max_size=None, compression=None) as socket:
         other.start()
         before = time.perf_counter()
-        found = call("sessions/get_entry_ids", sessionId=SESSION)
+        socket.send(json.dumps(request))
+        answer = socket.recv()
         seconds = time.perf_counter() - before
-    is_over.set()
-    other.join()
-    print(f"get_entry_ids  {seconds:8.2f} s for {len(found):,} ids; others waited {max(waits) * 1e3:.0f} ms at most")
+        # What the answer is made into is this process's time, and would stop the other client, which is in it too.
+        is_over.set()
+        other.join()
+    found = len(json.loads(answer)["result"])
+    print(f"get_entry_ids  {seconds:8.2f} s for {found:,} ids; others waited {max(waits) * 1e3:.0f} ms at most")
 
 
 def _measure_memory(few: int, many: int) -> None:

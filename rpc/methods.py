@@ -78,16 +78,13 @@ class Methods(NamedTuple):
         """Return `[{id, name}]`, the oldest first."""
         return render_sessions([{"id": id_, "name": name} for id_, name in self.store.sessions()]).decode()
 
-    async def get_entry_ids(self, params: SessionParams) -> str:
+    async def get_entry_ids(self, params: SessionParams) -> Text:
         """Return the ids of a session's entries in order of creation, or null."""
         self._flush()
         if (pages := self.store.entry_ids(params.session_id)) is None:
             return NULL
-        texts = []
-        for page in pages:
-            texts.append(_json(page)[1:-1])
-            await asyncio.sleep(0)
-        return f"[{','.join(texts)}]"
+        first, second = next(pages, []), next(pages, None)
+        return _json(first) if second is None else _id_array(chain((first, second), pages))
 
     def get_status(self, params: SessionParams) -> str:
         """Return what is stored of a session and what is not, or null."""
@@ -153,6 +150,15 @@ class Methods(NamedTuple):
         """Have written what has come; with an id, only if something has come for that entry."""
         if self.recording is not None:
             self.recording.flush(entry_id)
+
+
+async def _id_array(pages: Iterator[list[str]]) -> AsyncGenerator[str]:
+    separator = "["
+    for page in pages:
+        yield separator + _json(page)[1:-1]
+        separator = ","
+        await asyncio.sleep(0)  # one page after another, others wait no longer than for one
+    yield "]"
 
 
 async def _array(pieces: Iterator[bytes]) -> AsyncGenerator[str]:

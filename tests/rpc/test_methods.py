@@ -200,3 +200,28 @@ def test_large_body_is_never_held_as_a_whole_and_others_are_answered_meanwhile(c
         assert asyncio.run(ask(recording, "text")) == digest(expected_text())
         assert asyncio.run(ask(recording, "base64")) == digest(expected_base64())
         assert peak(recording) < SIZE
+
+
+# Ids
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
+def test_ids_are_one_array_however_many_pages_they_are_read_in(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpc.store.IDS_PER_PAGE", 3)
+    store = SqliteStore(tmp_path / "entries.db")
+    store.open_session(SESSION, "session", 0.0)
+    ids = [f"{number:026}" for number in range(count)]
+    for entry_id in ids:
+        store.put_entry(SESSION, StoredEntry(entry_id, b"{}", 0, 0, None))
+    params = {"sessionId": SESSION}
+    request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "sessions/get_entry_ids", "params": params})
+
+    async def ask() -> str:
+        answer = await Dispatcher(Methods(store, None).all()).answer(request)
+        assert answer is not None
+        return answer if isinstance(answer, str) else "".join([piece async for piece in answer])
+
+    assert json.loads(asyncio.run(ask()))["result"] == ids
+    store.close()

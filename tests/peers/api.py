@@ -35,7 +35,8 @@ class Api:
     def __init__(self, url: str) -> None:
         self._open = ExitStack()
         self._socket = self._open.enter_context(
-            connect(url, max_size=None, compression=None, proxy=None, open_timeout=PATIENCE)
+            # Pings would take their payload from `random`, of which hypothesis wants nobody else to take anything.
+            connect(url, max_size=None, compression=None, proxy=None, open_timeout=PATIENCE, ping_interval=None)
         )
         self._ids = itertools.count(1)
 

@@ -184,6 +184,17 @@ class Recorder:
         self._tell_failure(self._transaction(flow))
 
     @guarded
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Every addon has seen a CONNECT. One that was killed fails here: no later hook tells of it."""
+        if flow.error is None:
+            return
+        transaction = self._begin(flow)
+        transaction.see_request_end()
+        transaction.see_failure()
+        self._tell_request(transaction)
+        self._tell_failure(transaction)
+
+    @guarded
     def http_connect_error(self, flow: http.HTTPFlow) -> Wait:
         """A CONNECT has failed: the one kind of CONNECT that is an entry. The proxy itself has answered it."""
         transaction = self._begin(flow)

@@ -17,7 +17,7 @@ from tests.peers.api import eventually
 from tests.peers.clients import curl
 from tests.peers.listener import HOST
 from tests.peers.origin import Origin, Request, answer, origin
-from tests.peers.proxy import Proxy
+from tests.peers.proxy import Proxy, recording
 
 NO_TLS = {"connectionId": None, "tlsVersion": None, "cipherSuite": None, "ja3": None, "ja4": None}
 
@@ -311,6 +311,20 @@ def test_a_connect_that_fails_is_an_entry(proxy: Proxy) -> None:
     assert entry["request"]["path"] is None
     assert entry["response"]["statusCode"] == 502
     assert entry["remoteAddr"] is None
+
+
+def test_what_another_addon_kills_is_an_entry(confdir: Path, plain_origin: Origin, tmp_path: Path) -> None:
+    script = tmp_path / "kill.py"
+    script.write_text("def http_connect(flow):\n    flow.kill()\n\ndef request(flow):\n    flow.kill()\n")
+    with recording(confdir, "-s", str(script)) as proxy:
+        curl(proxy, "https://killed.test/", check=False)
+        curl(proxy, plain_origin.url("/killed"), "-d", "sent", check=False)
+        connect, request = proxy.api.wait(lambda _: True, count=2)
+        assert (connect["request"]["method"], connect["url"]) == ("CONNECT", "https://killed.test/")
+        assert request["url"] == plain_origin.url("/killed")
+        for entry in (connect, request):
+            assert (entry["response"], entry["remoteAddr"]) == (None, None)
+        assert proxy.api.body("request", request) == "sent"
 
 
 def test_a_connect_that_succeeds_is_no_entry(proxy: Proxy, tls_origin: Origin) -> None:

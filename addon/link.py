@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 GATHER_SECONDS = 0.005
 """How long records gather before they are written."""
 
-APART_SECONDS = 0.02
+APART_SECONDS = 0.01
 """How long after the last time records are written again: what comes steadily goes in fewer, larger writes. Each wakes
 the child, which costs the proxy more than all the rest of telling it a small record.
 """

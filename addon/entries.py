@@ -29,6 +29,7 @@ from addon.frames import tapped
 from addon.ids import new_id
 from addon.layers import replaced
 from addon.link import ChildError, Link, logger
+from addon.mending import is_text, mended
 from addon.push import PushingHttp2Client, push_supported
 from addon.recorder import Recorder
 from addon.resolver import time_resolving
@@ -180,6 +181,9 @@ def _convert_options() -> None:
 def _check_options() -> None:
     access.check(ctx.options)
     limits.limits(ctx.options)
+    for name in ("rpc_listen_host", "rpc_tls_cert", "rpc_tls_key", "entries_store", "confdir"):
+        if not is_text(getattr(ctx.options, name)):
+            raise OptionsError(f"{name} must be UTF-8.")
     _max_disk()
 
 
@@ -208,7 +212,7 @@ def _store() -> Path:
 def _configuration() -> records.Configuration:
     options = ctx.options
     started = time.time()
-    name = options.entries_session_name or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+    name = mended(options.entries_session_name) or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
     return records.Configuration(
         host=options.rpc_listen_host,
         port=options.rpc_listen_port,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from addon.faults import FAULTS
+from addon.mending import mended
 from rpc.records import Captured, Frame, encode, encode_with_data
 
 type Buffer = bytes | memoryview
@@ -20,6 +22,10 @@ LIMIT_BYTES = 32 * 1024 * 1024
 
 FRAME_BYTES = 256 * 1024
 """Bytes of bodies after which records should be sent without waiting for more."""
+
+
+UNTELLABLE = (ValueError, OverflowError, TypeError)
+"""What encoding raises: a number can be too large, a text can have a surrogate."""
 
 
 class Outbox:
@@ -81,12 +87,11 @@ class Outbox:
 
 
 def _frame(number: int, gathered: list[Captured], behind: Sequence[Buffer]) -> Written:
-    try:
+    with suppress(*UNTELLABLE):
         return _written(Frame(number, gathered), behind)
-    except (ValueError, OverflowError, TypeError) as error:
-        FAULTS.count("telling of a record", error)
-    told = [record for record in gathered if _can_be_told(record)]
-    return _written(Frame(number, told), behind if told and told[-1] is gathered[-1] else ())
+    records = [mended(record) for record in gathered]
+    told = [record for record in records if _can_be_told(record)]
+    return _written(Frame(number, told), behind if told and told[-1] is records[-1] else ())
 
 
 def _written(frame: Frame, behind: Sequence[Buffer]) -> Written:
@@ -94,9 +99,10 @@ def _written(frame: Frame, behind: Sequence[Buffer]) -> Written:
 
 
 def _can_be_told(record: Captured) -> bool:
-    """Return whether a record can be encoded: a number can be too large, a text can have a surrogate."""
+    """Return whether a record can be encoded, and count it if not."""
     try:
         encode(Frame(0, [record]))
-    except (ValueError, OverflowError, TypeError):
+    except UNTELLABLE as error:
+        FAULTS.count("telling of a record", error)
         return False
     return True

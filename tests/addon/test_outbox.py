@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import io
 
-import pytest
-
 from addon.faults import FAULTS
 from addon.outbox import FRAME_BYTES, Outbox, Written
 from rpc import records
-from rpc.records import BodyChunk, EntryEnded, Frame, ResponseHead, ResponseStarted
+from rpc.records import BodyChunk, EntryEnded, EntryFailed, Frame, ResponseHead, ResponseStarted
 
 HUGE = ResponseStarted("a", None, ResponseHead(2**70, b"", b"", ()), None, None)
 
@@ -82,12 +80,11 @@ def test_frame_is_ripe_when_it_carries_enough() -> None:
     assert not outbox.is_ripe
 
 
-@pytest.mark.parametrize("record", [EntryEnded("\udc80"), HUGE])
-def test_record_that_cannot_be_told_costs_no_other(record: records.Captured) -> None:
+def test_record_that_cannot_be_told_costs_no_other() -> None:
     before = FAULTS.counts["telling of a record"]
     outbox = Outbox()
     outbox.add(EntryEnded("a"))
-    outbox.add(record)
+    outbox.add(HUGE)
     outbox.add(EntryEnded("b"))
     assert read(outbox.take()) == Frame(1, [EntryEnded("a"), EntryEnded("b")])
     outbox.add(EntryEnded("c"))
@@ -113,5 +110,22 @@ def test_data_goes_behind_the_frame_whose_last_record_it_belongs_to_and_is_not_c
 def test_data_whose_record_cannot_be_told_is_dropped_with_it() -> None:
     outbox = Outbox()
     outbox.add(EntryEnded("a"))
-    outbox.add(BodyChunk("\udc80", "response", 0, b"", 4), 4, [b"data"])
+    outbox.add(BodyChunk("b", "response", 2**70, b"", 4), 4, [b"data"])
     assert read(outbox.take()) == Frame(1, [EntryEnded("a")])
+
+
+def test_record_whose_text_has_a_surrogate_is_told_without_it() -> None:
+    before = FAULTS.counts.copy()
+    outbox = Outbox()
+    outbox.add(EntryEnded("a"))
+    outbox.add(EntryFailed("b", None, "no \udc80 text", None, None))
+    outbox.add(BodyChunk("c\ud800", "response", 0, b"", 4), 4, [b"data"])
+    assert read(outbox.take()) == Frame(
+        1,
+        [
+            EntryEnded("a"),
+            EntryFailed("b", None, "no \ufffd text", None, None),
+            BodyChunk("c\ufffd", "response", 0, b"data"),
+        ],
+    )
+    assert FAULTS.counts == before

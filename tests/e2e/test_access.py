@@ -111,6 +111,17 @@ def test_the_token_is_nowhere_but_in_the_first_line(tmp_path: Path) -> None:
     assert [token in line for line in mitmdump.lines].count(True) == 1
 
 
+# What is no text
+
+
+def test_a_session_name_that_is_no_text_is_mended_and_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
+    with recording(tmp_path, "--set", "entries_session_name=a\udcff") as proxy:
+        assert [session["name"] for session in proxy.api.call("sessions/list")] == ["a\ufffd"]
+    with running(*with_script(tmp_path, entries_store="a\udcff")) as mitmdump:
+        assert mitmdump.wait() != 0
+    assert "entries_store must be UTF-8." in eventually(lambda: mitmdump.output, lambda output: "UTF-8" in output)
+
+
 # Browsers
 
 

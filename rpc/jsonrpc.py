@@ -135,7 +135,12 @@ _REASONS = {
     "string_type": "must be a string",
     "int_type": "must be an integer",
     "bool_type": "must be a boolean",
+    "list_type": "must be an array",
     "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} items",
 }
 _OTHER_REASON = "is not acceptable ({type})"
 _UNREADABLE_REASON = "is nested too deeply or has a number that is too long"

@@ -13,12 +13,14 @@ from rpc.bodies import Body, at_once, in_pieces
 from rpc.charsets import charset_of
 from rpc.codings import codings_of
 from rpc.jsonrpc import Method, Text
+from rpc.query import query
 from rpc.recording import Recording
 from rpc.records import Side
 from rpc.schema import (
     BodyParams,
     EntryParams,
     NoParams,
+    QueryParams,
     SessionParams,
     SessionStatus,
     render_sessions,
@@ -68,6 +70,7 @@ class Methods(NamedTuple):
             Method("sessions/get_entry_ids", SessionParams, self.get_entry_ids),
             Method("sessions/get_listener_port", SessionParams, self.get_listener_port),
             Method("sessions/get_status", SessionParams, self.get_status),
+            Method("sessions/query", QueryParams, self.query),
             Method("sessions/get_entry", EntryParams, self.get_entry),
             Method("sessions/get_request_body", BodyParams, self._body_of("request")),
             Method("sessions/get_response_body", BodyParams, self._body_of("response")),
@@ -118,6 +121,12 @@ class Methods(NamedTuple):
 
     def _is_captured(self, session_id: str) -> bool:
         return self.recording is not None and session_id == self.recording.session_id
+
+    async def query(self, params: QueryParams) -> str:
+        """Return a page of summaries, or null."""
+        self._flush()
+        page = await query(self.store, params)
+        return NULL if page is None else page.render()
 
     def get_entry(self, params: EntryParams) -> str:
         """Return the entry, or null."""

@@ -288,7 +288,7 @@ class QueryParams(Model):
     """Which entries of a session, and how many at once."""
 
     session_id: str
-    filter: str | None = None
+    filter: Annotated[str, Field(max_length=2000)] | None = None
     """An expression in mitmproxy's filter language, such as `~d example.com & ~c 404`; null: all entries."""
     after: str | None = None
     """The entry after which the page begins, in the order asked for; null: at the beginning."""

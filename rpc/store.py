@@ -186,6 +186,10 @@ class Store(Protocol):
         """Return an entry's JSON."""
         ...
 
+    def entry_jsons(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Return the JSON of the entries with these numbers."""
+        ...
+
     def body(self, session_id: str, entry_id: str, side: Side) -> StoredBody | None:
         """Return one body of an entry."""
         ...
@@ -556,6 +560,12 @@ class SqliteStore:
         sql = "SELECT json FROM entry WHERE session = ? AND id = ?"
         row = self._connection.execute(sql, (self._session_number(session_id), entry_id)).fetchone()
         return row[0] if row else None
+
+    def entry_jsons(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Return the JSON of the entries with these numbers."""
+        wanted = tuple(numbers)
+        sql = f"SELECT number, json FROM entry WHERE number IN ({','.join('?' * len(wanted))})"  # noqa: S608
+        return dict(self._connection.execute(sql, wanted).fetchall())
 
     def body(self, session_id: str, entry_id: str, side: Side) -> StoredBody | None:
         """Return one body of an entry."""

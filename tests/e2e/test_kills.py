@@ -35,9 +35,9 @@ MARGIN = 0.5
 
 
 def content(number: int) -> bytes:
-    """Return the body of a request: mostly small, some of several frames."""
+    """Return the body of a request: mostly small, some of several frames, and large enough for a file."""
     chance = random.Random(number)
-    return chance.randbytes(chance.choice([0, 10, 1000, 5000, 5000, 50_000, 700_000 if number % 5 == 0 else 100]))
+    return chance.randbytes(chance.choice([0, 10, 1000, 5000, 5000, 50_000, 2_000_000 if number % 5 == 0 else 100]))
 
 
 class Exchange(NamedTuple):

@@ -362,7 +362,7 @@ def test_wrong_value_in_depth_is_named_by_its_path() -> None:
 
 
 def test_other_reasons_are_named_by_their_type() -> None:
-    assert problems(request("several", [1, True, 5])) == {"pairs": "is not acceptable (list_type)"}
+    assert problems(request("several", [1, True, [5]])) == {"pairs.0": "is not acceptable (tuple_type)"}
 
 
 def test_optional_param_may_be_left_out() -> None:

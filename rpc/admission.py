@@ -10,6 +10,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from rpc import openrpc
 from rpc.connection import Connection
 from rpc.door import Door, Refusal
 from rpc.failures import Failures
@@ -37,7 +38,7 @@ class Admission:
             await asyncio.sleep(self._failures.pause(_address_of(connection)))
         if refusal is None and not _has_room(connection, request):
             refusal = FULL
-        return None if refusal is None else _response(connection, refusal)
+        return _plain(connection, request) if refusal is None else _response(connection, refusal)
 
     def select_subprotocol(self, connection: ServerConnection, _offered: Sequence[Subprotocol]) -> Subprotocol | None:
         """Return the subprotocol of a client that is let in."""
@@ -50,6 +51,16 @@ def _has_room(connection: ServerConnection, request: Request) -> bool:
     assert isinstance(connection, Connection)
     # A plain request is over when it is answered.
     return "Upgrade" not in request.headers or connection.come_in()
+
+
+def _plain(connection: ServerConnection, request: Request) -> Response | None:
+    """Return the answer to a plain request for the API's description; null for what is none."""
+    if "Upgrade" in request.headers or request.path.partition("?")[0] != openrpc.PATH:
+        return None
+    response = connection.respond(HTTPStatus.OK, openrpc.document())
+    del response.headers["Content-Type"]  # else there would be two
+    response.headers["Content-Type"] = "application/json"
+    return response
 
 
 def _response(connection: ServerConnection, refusal: Refusal) -> Response:

@@ -22,15 +22,13 @@ from typing import BinaryIO
 import msgspec
 
 from rpc import records, runfile
+from rpc.api import api
 from rpc.certificates import CertificateError
 from rpc.endpoint import Endpoint
-from rpc.jsonrpc import Dispatcher
-from rpc.methods import Methods
 from rpc.recording import Recording, end_abandoned
 from rpc.runs import run_of
 from rpc.searches import Search, Searches
 from rpc.store import SqliteStore, StoreError
-from rpc.subscriptions import Subscriptions
 from rpc.wire import instant
 
 if sys.platform == "linux":
@@ -170,7 +168,7 @@ class Child:
         self._configuration = configuration
         end_abandoned(store, configuration.session.id)
         self._recording = Recording(store, configuration.session, run=run_of(os.getppid()))
-        self._subscriptions = Subscriptions(store, self._recording)
+        self._dispatcher, self._subscriptions = api(store, self._recording, configuration.limits)
         self._searches = Searches(replies.send)
         # What an earlier process of ours was told and has not found out.
         self._searches.add(self._searches.begin(self._recording.awaited()))
@@ -181,12 +179,8 @@ class Child:
     async def run(self, payloads: Iterator[bytes]) -> None:
         """Serve until the pipe ends. Raises OSError if the endpoint cannot listen, CertificateError if not with TLS."""
         to_serve = self._configuration
-        methods = Methods(self._store, self._recording).all()
-        dispatcher = Dispatcher(
-            [*methods, *self._subscriptions.methods()], batch=to_serve.limits.batch, depth=to_serve.limits.depth
-        )
         endpoint = await Endpoint.start(
-            dispatcher,
+            self._dispatcher,
             host=to_serve.host,
             port=to_serve.port,
             token=to_serve.token,

@@ -226,6 +226,11 @@ class Dispatcher:
         if len(self._methods) < len(listed):
             raise ValueError("two methods have the same name")
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the methods."""
+        return list(self._methods)
+
     async def answer(self, text: str, caller: object = None) -> Text | None:
         """Return the answer to one message, a request or a batch; None if there is nothing to send.
 

@@ -266,20 +266,25 @@ class SessionParams(Model):
     """Which session."""
 
     session_id: str
+    """The session's id."""
 
 
 class EntryParams(Model):
     """Which entry of which session."""
 
     session_id: str
+    """The session's id."""
     entry_id: str
+    """The entry's id."""
 
 
 class BodyParams(Model):
     """Which entry's body, and how it is wanted."""
 
     session_id: str
+    """The session's id."""
     entry_id: str
+    """The entry's id."""
     encoding: Literal["text", "base64"]
     """`text`: in the charset of content-type, else UTF-8; `base64`: the bytes."""
 
@@ -288,6 +293,7 @@ class QueryParams(Model):
     """Which entries of a session, and how many at once."""
 
     session_id: str
+    """The session's id."""
     filter: Annotated[str, Field(max_length=2000)] | None = None
     """An expression in mitmproxy's filter language, such as `~d example.com & ~c 404`; null: all entries."""
     after: str | None = None
@@ -321,6 +327,7 @@ class UnsubscribeParams(Model):
     """Which subscription to end."""
 
     subscription_id: str
+    """What `sessions/subscribe` has returned."""
 
 
 type Change = Literal["request", "response", "body", "process", "finished"]
@@ -330,12 +337,14 @@ class Notice(Model):
     """The base of notifications: which subscription they are for."""
 
     subscription_id: str
+    """What `sessions/subscribe` has returned."""
 
 
 class EntryAdded(Notice):
     """An entry has begun. Every entry is announced exactly once to each subscription, in order of creation."""
 
     session_id: str
+    """The session's id."""
     entry: EntrySummary
     """As it is now. Its end is told by a notification of its own."""
 
@@ -344,8 +353,9 @@ class EntryUpdated(Notice):
     """An entry that was added has changed. The last one of an entry, and only that, has `finished` in its changes."""
 
     session_id: str
+    """The session's id."""
     entry: EntrySummary
-    """As it is now."""
+    """The entry as it is now."""
     changes: list[Change]
     """What has changed: the request's head, the response's head, a body, the process that was found; `finished`:
     nothing will change any more. Of what was missed, all that there is."""
@@ -355,7 +365,9 @@ class WebSocketMessageAdded(Notice):
     """A WebSocket message is complete."""
 
     session_id: str
+    """The session's id."""
     entry_id: str
+    """The entry's id."""
     index: Annotated[int, Field(ge=0)]
     """Its place in the result of `sessions/get_websocket_messages`."""
     message: WebSocketMessage | None
@@ -366,8 +378,11 @@ class BodyChunk(Notice):
     """Bytes of a body have arrived. Only for subscriptions that ask for it."""
 
     session_id: str
+    """The session's id."""
     entry_id: str
+    """The entry's id."""
     side: Literal["request", "response"]
+    """Whose body it is."""
     offset: Annotated[int, Field(ge=0)]
     """Where the bytes stand in the body as transferred; 0 begins it anew."""
     data: str
@@ -378,18 +393,21 @@ class SessionOpened(Notice):
     """A session has begun."""
 
     session: Session
+    """Which session."""
 
 
 class SessionClosed(Notice):
     """A session has ended."""
 
     session: Session
+    """Which session."""
 
 
 class Lagged(Notice):
     """The client has not kept up, and the subscription has ended: this is its last notification."""
 
     session_id: str
+    """The session's id."""
     after: str
     """What to pass to `sessions/subscribe` as `after` to be told of what was missed."""
     missed: Annotated[int, Field(ge=1)]

@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from rpc.api import api
 from rpc.certificates import CertificateError
 from rpc.door import is_loopback
 from rpc.endpoint import Endpoint
-from rpc.jsonrpc import Dispatcher
-from rpc.methods import Methods
 from rpc.records import Access
 from rpc.store import Store
-from rpc.subscriptions import Subscriptions
 
 TOKEN_BYTES = 32
 TOKEN = re.compile(r"[A-Za-z0-9._~-]*")
@@ -88,8 +86,7 @@ def serve(store: Store, where: Where) -> None:
 
 async def _serve(store: Store, where: Where) -> None:
     token = where.token or secrets.token_urlsafe(TOKEN_BYTES)
-    subscriptions = Subscriptions(store, None)
-    dispatcher = Dispatcher([*Methods(store, None).all(), *subscriptions.methods()])
+    dispatcher, subscriptions = api(store, None)
     with _told_to_end() as told:
         try:
             endpoint = await Endpoint.start(

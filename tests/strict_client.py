@@ -450,7 +450,14 @@ _NOTIFICATIONS: dict[str, Check] = {
     "sessions/lagged": fields(subscriptionId=non_empty, sessionId=ulid, after=ulid, missed=u64),
 }
 
+
+def _document(value: Any, path: str) -> None:
+    if not isinstance(value, dict) or not string(value.get("openrpc"), f"{path}.openrpc").startswith("1."):
+        _reject(path, "no OpenRPC document")
+
+
 _RESULTS: dict[str, Check] = {
+    "rpc.discover": _document,
     "sessions/query": optional(page),
     "sessions/subscribe": optional(non_empty),
     "sessions/unsubscribe": optional(_true),

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from addon.entries import OPTIONS
-from rpc.methods import Methods
+from rpc.api import api
 from rpc.store import SqliteStore
-from rpc.subscriptions import Subscriptions
 from tests.peers.clients import curl
 from tests.peers.commands import run
 from tests.peers.origin import Origin, answer
@@ -50,10 +49,9 @@ def test_every_option_is_in_the_table_with_its_default_and_none_else_is() -> Non
 
 def test_every_method_has_a_section_and_every_section_a_method(tmp_path: Path) -> None:
     titles = re.findall(r"^### (.*)$", section("The API"), re.MULTILINE)
-    named = {name for title in titles for name in re.findall(r"`([a-z]+/\w+)`", title)}
+    named = {name for title in titles for name in re.findall(r"`([a-z]+[/.]\w+)`", title)}
     with closing(SqliteStore(tmp_path / "entries.db")) as store:
-        methods = [*Methods(store, None).all(), *Subscriptions(store, None).methods()]
-    assert {method.name for method in methods} <= named
+        assert named == set(api(store, None).dispatcher.names)
 
 
 def test_the_first_two_commands_are_those_that_run_it_and_its_tests() -> None:

@@ -20,6 +20,7 @@ from websockets.server import ServerProtocol
 
 from rpc.crowd import Crowd
 from rpc.records import Limits
+from rpc.shares import Share
 
 MAX_HEAD = 16 * 1024
 """Bytes of a request's head. Browsers send one or two KiB."""
@@ -56,6 +57,7 @@ class Connection(ServerConnection):
         **options: Any,
     ) -> None:
         super().__init__(protocol, server, **options)
+        self.share = Share()
         self._crowd = crowd
         self.limits = limits
         self._tls = tls
@@ -100,6 +102,7 @@ class Connection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection."""
         self._crowd.leave(self)
+        self.share.leave()
         if self._check is not None:
             self._check.cancel()
         self._held = b""
@@ -159,12 +162,14 @@ class Connection(ServerConnection):
         held, start = memoryview(self._held), 0
         end = monotonic() + SLICES_SECONDS
         self._held = b""
+        self.share.begin()
         while start < len(held) and self._takes_more():
             part = bytes(held[start : start + SLICE_SIZE])
             start += len(part)
             self._hand_on(part)
             if monotonic() >= end:
                 break
+        self.share.end()
         if not self._is_gone():
             self._held = bytes(held[start:])
             self._arrange()
@@ -197,7 +202,7 @@ class Connection(ServerConnection):
         self._valve.we_read = not self._held and not self._is_unread
         if self._held and not self._is_feeding and self._takes_more():
             self._is_feeding = True
-            self.loop.call_soon(self._feed)
+            self.loop.call_later(self.share.rest(), self._feed)
 
     # Clients that are gone without a word, or do not read
 

@@ -27,6 +27,7 @@ from rpc.door import Door
 from rpc.jsonrpc import Dispatcher, Text
 from rpc.outlet import Outlet
 from rpc.records import Access, Limits
+from rpc.shares import Counted
 from rpc.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ async def _converse(dispatcher: Dispatcher, connection: ServerConnection) -> Non
     assert isinstance(connection, Connection)
     connection.begin()
     try:
-        await _answer_all(dispatcher, connection)
+        await Counted(_answer_all(dispatcher, connection), connection.share)
     except ConnectionClosed:
         return
     except Exception:

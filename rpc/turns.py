@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
+from rpc.shares import rest
+
 TURN_SECONDS = 0.003
 """How long one piece of work may keep the event loop before it gives the others their turn."""
 
 
 class Turns:
-    """Gives other tasks their turn after so many steps, or as soon as the steps have taken `TURN_SECONDS`."""
+    """Gives other tasks their turn after so many steps, or as soon as the steps have taken `TURN_SECONDS`.
+
+    A client that takes more than its share rests then.
+    """
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -24,5 +29,5 @@ class Turns:
         """Be called after each step."""
         self._left -= 1
         if self._left <= 0 or monotonic() >= self._end:
-            await asyncio.sleep(0)
+            await asyncio.sleep(rest())
             self._begin()

@@ -19,12 +19,14 @@ from typing import BinaryIO, NoReturn
 
 import msgspec
 
-from rpc import serving, sources
+from rpc import serving, sources, watching
 from rpc.captures import CaptureError
+from rpc.client_link import EntriesError
 from rpc.copying import copy_store
 from rpc.exporting import export_har
 from rpc.progress import Progress
 from rpc.records import Access
+from rpc.schema import WebSocketMessage
 from rpc.store import StoreError
 
 OK, FAILED = 0, 1
@@ -37,13 +39,15 @@ NEWEST = "last"
 """What stands for the newest session: reading a capture gives it a new id each time."""
 
 MAX_PORT = 65535
+MAX_LINES = 1000
 
 PROGRAM = "python -m rpc"
 
 EPILOG = """\
 examples:
   uv run python -m rpc serve capture.flow       answer extensions about a capture
-  uv run python -m rpc list                     the sessions of the running mitmdump
+  uv run python -m rpc tail --filter '~c 500'   the entries of the running mitmdump, as they finish
+  uv run python -m rpc list                     its sessions
   uv run python -m rpc show 01JD8Z7V2NDQ31SRQS54PZAQA0 file.db
   uv run python -m rpc export har 01JD8Z7T5M0E9R3Q6W2XKY4ABC file.db -o session.har
   uv run python -m rpc export har last capture.flow -o capture.har
@@ -54,7 +58,7 @@ exit codes: 0 done, 1 not found or failed, 2 wrong usage
 WHERE = "a store (entries_store), a capture of mitmdump, a HAR file, or the ws:// URL of a running endpoint"
 FILE = "a store (entries_store), a capture of mitmdump, or a HAR file"
 
-FAILURES = (sources.SourceError, CaptureError, StoreError, serving.ServingError)
+FAILURES = (sources.SourceError, CaptureError, StoreError, serving.ServingError, EntriesError)
 """Exceptions whose text is for the user."""
 
 
@@ -83,13 +87,53 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    with _source_of_entry(arguments) as (source, session_id):
+        entry = source.entry(session_id, arguments.id)
+    print(msgspec.json.format(msgspec.json.encode(entry), indent=2).decode())
+    return OK
+
+
+@contextmanager
+def _source_of_entry(arguments: argparse.Namespace) -> Iterator[tuple[sources.Source, str]]:
+    """Open a source, and say which of its sessions has the entry that is asked for. Raises `NotFoundError`."""
     with sources.opened(arguments.source) as source:
         session_id = sources.session_of(source, arguments.id)
-        entry = None if session_id is None else source.entry(session_id, arguments.id)
-    if entry is None:
-        message = f"There is no entry {arguments.id}."
+        if session_id is None:
+            message = f"There is no entry {arguments.id}."
+            raise NotFoundError(message)
+        yield source, session_id
+
+
+def _body(arguments: argparse.Namespace) -> int:
+    with _source_of_entry(arguments) as (source, session_id):
+        body = source.body(session_id, arguments.id, "request" if arguments.request else "response")
+    if body is None:
+        message = f"The body is not kept, or has not come: that of {arguments.id}."
         raise NotFoundError(message)
-    print(msgspec.json.format(msgspec.json.encode(entry), indent=2).decode())
+    if arguments.output is None and sys.stdout.isatty() and b"\0" in body:
+        message = "The body is no text, and may do harm to a terminal: write it to a file with -o."
+        raise NotFoundError(message)
+    with _output(arguments.output) as file:
+        file.write(body)
+    return OK
+
+
+def _ws(arguments: argparse.Namespace) -> int:
+    if arguments.follow:
+        watching.follow_messages(arguments.source, arguments.id, json=arguments.json)
+        return OK
+    with _source_of_entry(arguments) as (source, session_id):
+        entry, messages = source.entry(session_id, arguments.id), source.messages(session_id, arguments.id)
+    if entry is None or not entry["isWebSocket"] or messages is None:
+        message = f"The entry {arguments.id} is no WebSocket, or its messages are not kept."
+        raise NotFoundError(message)
+    for one in messages:
+        watching.print_message(WebSocketMessage.model_validate_json(msgspec.json.encode(one)), json=arguments.json)
+    return OK
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    watching.tail(arguments.source, arguments.filter, arguments.lines, json=arguments.json)
     return OK
 
 
@@ -194,6 +238,57 @@ def _add_show(commands: Commands) -> None:
     _add_source(parser)
 
 
+def _add_tail(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "tail",
+        _tail,
+        "follow entries as they finish",
+        "Print a line for each entry that finishes, until Ctrl-C: time, method, status, size, duration, URL.",
+    )
+    _add_url(parser)
+    parser.add_argument(
+        "-n", "--lines", type=_count, default=10, help="how many of the last entries; default: %(default)s"
+    )
+    parser.add_argument("--filter", metavar="EXPRESSION", help="only those that fit, in mitmproxy's filter language")
+    _add_json(parser)
+
+
+def _add_body(commands: Commands) -> None:
+    parser = _add(
+        commands, "body", _body, "write a body", "Write the body of a response, with its content encoding undone."
+    )
+    parser.add_argument("id", metavar="ID", help="the entry's id")
+    _add_source(parser)
+    parser.add_argument("--request", action="store_true", help="the request's body instead")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write; default: standard output")
+
+
+def _add_ws(commands: Commands) -> None:
+    parser = _add(commands, "ws", _ws, "show the messages of a WebSocket", "Print a line for each message so far.")
+    parser.add_argument("id", metavar="ID", help="the entry's id")
+    _add_source(parser)
+    parser.add_argument("--follow", action="store_true", help="go on until it ends; not of a file")
+    _add_json(parser)
+
+
+def _add_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="URL", nargs="?", help="the ws:// URL of a running endpoint; default: the one started last"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON, one to a line")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_LINES:
+        message = f"it must be between 0 and {MAX_LINES}, not {text}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
 def _add_export(commands: Commands) -> None:
     exporting = commands.add_parser("export", help="write a session in another format").add_subparsers(
         title="formats", metavar="FORMAT", required=True
@@ -232,7 +327,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_list, _add_show, _add_export, _add_copy):
+    for add in (_add_tail, _add_list, _add_show, _add_body, _add_ws, _add_serve, _add_export, _add_copy):
         add(commands)
     return made
 

@@ -77,6 +77,9 @@ RECONNECT_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 PAGE = 1000
 """Summaries that are asked for at once."""
 
+MAX_KNOWN = 10_000
+"""Entries that are known to have finished, so that they are not told again."""
+
 BODY_ANSWER = '"result":'
 """What comes before a body in the text of an answer."""
 
@@ -283,16 +286,54 @@ class Client:
         With `after`, an entry's id or the session's, first those that came after it. None is missed or told twice, also
         if the connection is lost meanwhile.
         """
-        pending: set[str] = set()
-        events: list[EventName] = ["entry_added", "entry_updated"]
-        async with aclosing(self.notices(events, session_id=session_id, after=after)) as notices:
+        async with aclosing(self._finished(filter, session_id, after, 0)) as summaries:
+            async for session, summary in summaries:
+                yield await self.entry(summary.id, session)
+
+    async def follow_summaries(
+        self,
+        filter: str | None = None,  # noqa: A002 - its name in the API
+        *,
+        session_id: str | None = None,
+        after: str | None = None,
+        last: int = 0,
+    ) -> AsyncGenerator[EntrySummary]:
+        """Yield what `follow` does, as summaries; before that, those of so many of the `last` entries that fit."""
+        async with aclosing(self._finished(filter, session_id, after, last)) as summaries:
+            async for _, summary in summaries:
+                yield summary
+
+    async def _finished(
+        self, expression: str | None, session_id: str | None, after: str | None, last: int
+    ) -> AsyncGenerator[tuple[str, EntrySummary]]:
+        """Yield session and summary of each entry that finishes.
+
+        Those that began before are yielded too, unless it is said after which entry to begin. What has finished is told
+        again when the connection was lost, so that it must be known for a while.
+        """
+        begun: set[str] = set()
+        known: dict[str, None] = {}
+        async with aclosing(self._told(["entry_added", "entry_updated"], session_id, after)) as notices:
             async for notice in notices:
-                if isinstance(notice, EntryAdded):
-                    pending.add(notice.entry.id)
-                elif isinstance(notice, EntryUpdated) and notice.entry.is_finished and notice.entry.id in pending:
-                    pending.discard(notice.entry.id)
-                    if filter is None or await self._fits(notice, filter):
-                        yield await self.entry(notice.entry.id, notice.session_id)
+                if notice is None and last:
+                    session = session_id or await self.session()
+                    for summary in await self._last_finished(expression, session, last):
+                        known[summary.id] = None
+                        yield session, summary
+                    last = 0
+                elif isinstance(notice, EntryAdded):
+                    begun.add(notice.entry.id)
+                elif isinstance(notice, EntryUpdated) and notice.entry.is_finished:
+                    is_news = notice.entry.id in begun or (after is None and notice.entry.id not in known)
+                    begun.discard(notice.entry.id)
+                    _remember(known, notice.entry.id)
+                    if is_news and (expression is None or await self._fits(notice, expression)):
+                        yield notice.session_id, notice.entry
+
+    async def _last_finished(self, expression: str | None, session_id: str, count: int) -> list[EntrySummary]:
+        """Return so many of the last entries that fit, as far as they have finished, the oldest first."""
+        page = await self.query(expression, session_id=session_id, limit=count, order="newest")
+        return [summary for summary in reversed(page.entries) if summary.is_finished]
 
     async def _fits(self, notice: EntryUpdated, expression: str) -> bool:
         page = await self.query(expression, session_id=notice.session_id, entry_ids=[notice.entry.id])
@@ -338,7 +379,7 @@ class Client:
         What was missed while the connection was lost, or because it was not taken fast enough, comes later: of entries
         what has been added and changed; messages and bytes of bodies are to be asked for.
         """
-        async with aclosing(self._told(events, session_id or self._said_session, after)) as notices:
+        async with aclosing(self._told(events, session_id, after)) as notices:
             async for notice in notices:
                 if notice is not None:
                     yield notice
@@ -347,6 +388,7 @@ class Client:
         self, events: Iterable[EventName] | None, session: str | None, after: str | None
     ) -> AsyncGenerator[Notice | None]:
         """Yield notifications, and null each time that a subscription has begun."""
+        session = session or self._said_session
         # Additions say where to go on.
         names = None if events is None else sorted({*events, "entry_added"})
         wanted = None if events is None else {f"sessions/{name}" for name in events}
@@ -437,6 +479,13 @@ def _after(notice: Notice) -> str | None:
     if isinstance(notice, EntryAdded):
         return notice.entry.id
     return notice.after if isinstance(notice, Lagged) else None
+
+
+def _remember(known: dict[str, None], entry_id: str) -> None:
+    """Know one more entry, and the oldest no longer if they are many."""
+    known[entry_id] = None
+    if len(known) > MAX_KNOWN:
+        del known[next(iter(known))]
 
 
 def _notice(notification: Notification) -> Notice:

@@ -355,10 +355,14 @@ class Client:
                     told += 1
                     yield notice.message
                     continue
+                # Asked before the messages are read: what comes in between is not the last.
+                is_finished = not isinstance(notice, WebSocketMessageAdded) and await self._is_finished(
+                    entry_id, session
+                )
                 for message in (await self.messages(entry_id, session))[told:]:
                     told += 1
                     yield message
-                if not isinstance(notice, WebSocketMessageAdded) and await self._is_finished(entry_id, session):
+                if is_finished:
                     return
 
     @staticmethod
